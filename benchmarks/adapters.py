@@ -1,0 +1,7 @@
+"""Adapters between the neutral referees and the product: `package.module:factory`, one factory a referee.
+
+A referee (routing, context, retrieval, dispatch, schedule, tools) scores public data through such a factory.
+An adapter is a few lines that call the product's own classes. It holds no logic, table or constant of its
+own: a figure that exists only because of its adapter says nothing about Podium. Each adapter comes with the
+part of the product that it measures.
+"""

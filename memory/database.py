@@ -1,0 +1,206 @@
+"""Opens the database: SQLite (WAL, FULL, BEGIN IMMEDIATE) or Postgres, and keeps its schema current."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from .errors import ConfigError, PodiumError
+
+__all__ = ["HEAD", "Connection", "Database", "parse_url"]
+
+#: seconds a writer waits for another process's transaction
+BUSY_TIMEOUT = 30.0
+
+
+def parse_url(url: str) -> URL:
+    """A SQLAlchemy URL; `postgres://` and `postgresql://` mean psycopg.
+
+    Raises:
+        ConfigError: not a URL, or neither SQLite nor Postgres.
+    """
+    mend = "use sqlite:///path/to/podium.db or postgresql://user@host/name in PODIUM_DATABASE_URL"
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(f"{url!r} is no database URL", mend=mend) from error
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigError(f"Podium does not speak {parsed.get_backend_name()}", mend=mend)
+    return parsed
+
+
+class Database:
+    """One database, opened. Reads are snapshots; writes go through `write` (or the Journal on top of it)."""
+
+    def __init__(self, url: str) -> None:
+        self.url = parse_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = self._sqlite() if self.is_sqlite else self._postgres()
+
+    def _sqlite(self) -> Engine:
+        if self.url.database in (None, "", ":memory:"):
+            raise ConfigError(
+                "an in-memory database cannot be durable", mend="give a file: sqlite:///path/to/podium.db"
+            )
+        path = Path(str(self.url.database))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot make the folder {path.parent}: {error.strerror}",
+                mend="set PODIUM_HOME to a folder you own",
+            ) from error
+        # autocommit at the driver: we say BEGIN ourselves, IMMEDIATE for writes
+        engine = create_engine(
+            self.url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None}
+        )
+        event.listen(engine, "connect", _sqlite_pragmas)
+        event.listen(engine, "begin", _sqlite_begin)
+        return engine
+
+    def _postgres(self) -> Engine:
+        try:
+            return create_engine(self.url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+        except (ModuleNotFoundError, NoSuchModuleError) as error:
+            raise ConfigError(
+                "the Postgres driver is not installed", mend="pip install 'podium[postgres]'"
+            ) from error
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent snapshot for queries.
+
+        Raises:
+            ConfigError: the database cannot be reached.
+        """
+        with self._connect(write=False) as connection:
+            try:
+                yield connection
+            except OperationalError as error:
+                raise PodiumError(
+                    f"the database cannot be read: {_reason(error)}",
+                    mend="check that its server or disk works",
+                ) from error
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that commits at the end of the block and rolls back when it raises."""
+        with self._connect(write=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _connect(self, *, write: bool) -> Iterator[Connection]:
+        try:
+            connection = self.engine.connect().execution_options(podium_write=write)
+        except DBAPIError as error:
+            raise ConfigError(
+                f"cannot open the database {self.url.render_as_string()}: {_reason(error)}",
+                mend="check PODIUM_DATABASE_URL and that the server runs; `podium doctor` tells more",
+            ) from error
+        with connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    # -- schema
+
+    def upgrade(self) -> str:
+        """Bring the schema to the newest revision; returns it."""
+        from alembic import command
+
+        with self.write() as connection:
+            command.upgrade(_alembic_config(connection), "head")
+        return self.revision() or ""
+
+    def revision(self) -> str | None:
+        """The schema's revision, None for an empty database."""
+        from alembic.migration import MigrationContext
+
+        with self.read() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def differences(self) -> list[str]:
+        """What the database's schema lacks or has beyond `tables.py`; empty when it is as it should be."""
+        from alembic.autogenerate import compare_metadata
+        from alembic.migration import MigrationContext
+
+        from .tables import Base
+
+        with self.read() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            return [str(d) for d in compare_metadata(context, Base.metadata)]
+
+    def ensure_schema(self) -> None:
+        """Upgrade an empty or older database; a current one costs one query.
+
+        Raises:
+            ConfigError: the database was written by a newer Podium.
+        """
+        current = self._quick_revision()
+        if current == HEAD:
+            return
+        if current is not None and current > HEAD:
+            raise ConfigError(
+                f"the database has schema {current}, this Podium knows {HEAD}",
+                mend="install the newer Podium, or point PODIUM_DATABASE_URL at another database",
+            )
+        self.upgrade()
+
+    def _quick_revision(self) -> str | None:
+        """The stored revision without importing alembic, which costs a fifth of a second."""
+        table = (
+            "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+            if self.is_sqlite
+            else "SELECT 1 FROM information_schema.tables WHERE table_name = 'alembic_version'"
+            " AND table_schema = current_schema()"
+        )
+        with self.read() as connection:
+            if connection.execute(text(table)).first() is None:
+                return None
+            row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
+            return str(row[0]) if row else None
+
+
+#: newest schema revision; revisions are numbered, so that they can be compared
+HEAD = "0001"
+
+
+def _alembic_config(connection: Connection) -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option(
+        "script_location", os.path.join(os.path.dirname(__file__), "migrations").replace("%", "%%")
+    )
+    config.attributes["connection"] = connection
+    return config
+
+
+def _sqlite_pragmas(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA secure_delete=ON")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    # A deferred read-then-write cannot upgrade a stale snapshot, hence IMMEDIATE for every writer.
+    write = connection.get_execution_options().get("podium_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _reason(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if error.orig else str(error)

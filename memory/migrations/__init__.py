@@ -1,0 +1,1 @@
+"""The one alembic tree for both dialects; `podium db upgrade` runs it."""

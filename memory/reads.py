@@ -1,0 +1,269 @@
+"""What people and engines read of a run: frozen records, made from one snapshot each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from .content import get, get_many
+from .errors import NotFound, UsageError
+from .tables import Attempt, Call, Edge, Effect, Run, Task
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    id: str
+    tenant: str
+    workflow: str
+    status: str
+    project_root: str
+    priority: int
+    #: seconds since the epoch, UTC
+    deadline_at: float | None
+    preapproved: list[str]
+    policy: dict[str, Any] | None
+    budget_nano: int
+    reserved_nano: int
+    settled_nano: int
+    engine: str | None
+    epoch: int
+    beat: int
+    detached: bool
+    cancel_requested: bool
+    control_version: int
+    graph_version: int
+    event_seq: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    error: dict[str, Any] | None
+    spec_blob: str
+    inputs_blob: str
+    outputs_blob: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    name: str
+    kind: str
+    position: int
+    parent: str | None
+    element: int | None
+    status: str
+    attempts: int
+    failures: int
+    not_before: float | None
+    approval: str | None
+    approval_text: str | None
+    approval_comment: str | None
+    inputs_blob: str | None
+    output_blob: str | None
+    error: dict[str, Any] | None
+    started_at: float | None
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRecord:
+    src: str
+    dst: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    task: str
+    number: int
+    epoch: int
+    status: str
+    started_at: float
+    finished_at: float | None
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    id: str
+    task: str
+    attempt: int
+    step: int
+    model: str
+    worker: str | None
+    status: str
+    route: dict[str, Any]
+    input_tokens: int | None
+    output_tokens: int | None
+    reserved_nano: int
+    cost_nano: int | None
+    first_token_s: float | None
+    total_s: float | None
+    finish_reason: str | None
+    error: str | None
+    created_at: float
+    request_blob: str
+    response_blob: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EffectRecord:
+    key: str
+    task: str
+    attempt: int
+    step: int
+    tool: str
+    effect: str
+    status: str
+    error: str | None
+    arguments_blob: str
+    result_blob: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """One settled call, for the router's statistics."""
+
+    model: str
+    task: str
+    input_tokens: int
+    output_tokens: int
+    total_s: float
+
+
+def _columns(table: Any, record: type) -> list[Any]:
+    return [getattr(table, name) for name in record.__slots__]
+
+
+def run(connection: Connection, run_id: str) -> RunRecord:
+    """A run by its id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = connection.execute(select(*_columns(Run, RunRecord)).where(Run.id == run_id)).first()
+    if row is None:
+        raise NotFound(f"there is no run {run_id}", mend="`podium runs` lists them")
+    return RunRecord(*row)
+
+
+def resolve(connection: Connection, tenant: str, prefix: str) -> str:
+    """The id of the one run of a tenant that starts with `prefix`; `last` is the newest.
+
+    Raises:
+        NotFound: none does.
+        UsageError: several do.
+    """
+    if prefix == "last":
+        newest = select(Run.id).where(Run.tenant == tenant).order_by(Run.created_at.desc()).limit(1)
+        found = list(connection.execute(newest).scalars())
+    else:
+        query = (
+            select(Run.id).where(Run.tenant == tenant, Run.id.startswith(prefix, autoescape=True)).limit(5)
+        )
+        found = list(connection.execute(query).scalars())
+    if prefix in found:
+        return prefix
+    if not found:
+        raise NotFound(f"there is no run {prefix}", mend="`podium runs` lists them")
+    if len(found) > 1:
+        raise UsageError(
+            f"{prefix} is the start of several runs: {', '.join(found)}", mend="give more letters"
+        )
+    return found[0]
+
+
+def list_runs(
+    connection: Connection, tenant: str, *, statuses: Sequence[str] = (), limit: int = 50
+) -> list[RunRecord]:
+    """Runs, the newest first."""
+    query = select(*_columns(Run, RunRecord)).where(Run.tenant == tenant)
+    if statuses:
+        query = query.where(Run.status.in_(list(statuses)))
+    query = query.order_by(Run.created_at.desc(), Run.id).limit(limit)
+    return [RunRecord(*row) for row in connection.execute(query)]
+
+
+def claimable(connection: Connection, *, limit: int = 100) -> list[RunRecord]:
+    """Detached runs that are queued or that some engine says it drives, by priority and age."""
+    query = (
+        select(*_columns(Run, RunRecord))
+        .where(Run.status.in_(("queued", "running")), Run.detached.is_(True))
+        .order_by(Run.priority.desc(), Run.created_at)
+        .limit(limit)
+    )
+    return [RunRecord(*row) for row in connection.execute(query)]
+
+
+def control_versions(connection: Connection, run_ids: Sequence[str]) -> dict[str, tuple[int, bool]]:
+    """run id → (control_version, cancel_requested)."""
+    query = select(Run.id, Run.control_version, Run.cancel_requested).where(Run.id.in_(list(run_ids)))
+    return {row.id: (row.control_version, row.cancel_requested) for row in connection.execute(query)}
+
+
+def tasks(connection: Connection, run_id: str) -> list[TaskRecord]:
+    query = select(*_columns(Task, TaskRecord)).where(Task.run_id == run_id).order_by(Task.position)
+    return [TaskRecord(*row) for row in connection.execute(query)]
+
+
+def edges(connection: Connection, run_id: str) -> list[EdgeRecord]:
+    query = select(Edge.src, Edge.dst, Edge.kind).where(Edge.run_id == run_id)
+    return [EdgeRecord(*row) for row in connection.execute(query)]
+
+
+def attempts(connection: Connection, run_id: str) -> list[AttemptRecord]:
+    query = (
+        select(*_columns(Attempt, AttemptRecord))
+        .where(Attempt.run_id == run_id)
+        .order_by(Attempt.started_at, Attempt.task, Attempt.number)
+    )
+    return [AttemptRecord(*row) for row in connection.execute(query)]
+
+
+def calls(connection: Connection, run_id: str) -> list[CallRecord]:
+    query = (
+        select(*_columns(Call, CallRecord))
+        .where(Call.run_id == run_id)
+        .order_by(Call.created_at, Call.task, Call.step)
+    )
+    return [CallRecord(*row) for row in connection.execute(query)]
+
+
+def effects(connection: Connection, run_id: str) -> list[EffectRecord]:
+    query = (
+        select(*_columns(Effect, EffectRecord))
+        .where(Effect.run_id == run_id)
+        .order_by(Effect.created_at, Effect.key)
+    )
+    return [EffectRecord(*row) for row in connection.execute(query)]
+
+
+def value(connection: Connection, tenant: str, digest: str | None) -> Any:
+    """A stored value by its hash; None for no hash."""
+    return None if digest is None else get(connection, tenant, digest)
+
+
+def values(connection: Connection, tenant: str, digests: Sequence[str]) -> dict[str, Any]:
+    return get_many(connection, tenant, digests)
+
+
+def latencies(connection: Connection, tenant: str, *, limit: int = 2000) -> list[LatencyRow]:
+    """The newest settled calls of a tenant, whose statistics the router uses."""
+    query = (
+        select(Call.model, Call.task, Call.input_tokens, Call.output_tokens, Call.total_s)
+        .where(Call.tenant == tenant, Call.status == "settled")
+        .order_by(Call.created_at.desc())
+        .limit(limit)
+    )
+    return [LatencyRow(*row) for row in connection.execute(query)]
+
+
+def cost_by_task(connection: Connection, run_id: str) -> dict[str, tuple[int, int]]:
+    """task → (nano-dollars settled or unknown, calls)."""
+    query = (
+        select(Call.task, func.coalesce(func.sum(Call.cost_nano), 0), func.count())
+        .where(Call.run_id == run_id)
+        .group_by(Call.task)
+    )
+    return {task: (int(cost or 0), count) for task, cost, count in connection.execute(query)}

@@ -1,0 +1,374 @@
+"""The schema: execution (run … event), content (blob) and task memory (item … embedding).
+
+Migrations in `migrations/` are what production uses; a test compares them with this file.
+Times are seconds since the epoch, UTC. Money is nano-dollars. JSON columns are never queried.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+#: SQLite gives a rowid only to plain INTEGER keys
+Sequence64 = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        Any: JSON,
+        int: BigInteger,
+        float: Float,
+        str: String,
+        bytes: LargeBinary,
+    }
+
+
+class Run(Base):
+    """One execution of a Workflow."""
+
+    __tablename__ = "run"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    workflow: Mapped[str]
+    #: blob of the workflow's canonical data, and of the inputs
+    spec_blob: Mapped[str]
+    inputs_blob: Mapped[str]
+    #: queued | running | waiting | succeeded | failed | cancelled | stopped
+    status: Mapped[str]
+    #: folder from which `module:name` references are imported
+    project_root: Mapped[str]
+    priority: Mapped[int] = mapped_column(default=0)
+    deadline_at: Mapped[float | None]
+    idempotency_key: Mapped[str | None]
+    #: approvals given beforehand
+    preapproved: Mapped[list[str]]
+    #: a policy given for this run only, e.g. {"kind": "fixed", "model": "m"}
+    policy: Mapped[dict[str, Any] | None]
+
+    budget_nano: Mapped[int]
+    reserved_nano: Mapped[int] = mapped_column(default=0)
+    settled_nano: Mapped[int] = mapped_column(default=0)
+
+    #: lease: who drives the run, its epoch (rises with each claim) and a counter that shows it is alive
+    engine: Mapped[str | None]
+    epoch: Mapped[int] = mapped_column(default=0)
+    beat: Mapped[int] = mapped_column(default=0)
+    #: only a detached engine may take it by itself
+    detached: Mapped[bool] = mapped_column(default=False)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    #: rises with each change from outside (approval, cancel, retry), so that the engine looks again
+    control_version: Mapped[int] = mapped_column(default=0)
+    #: compare-and-swap for graph patches
+    graph_version: Mapped[int] = mapped_column(default=0)
+
+    event_seq: Mapped[int] = mapped_column(default=0)
+    event_head: Mapped[str] = mapped_column(default="")
+
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    outputs_blob: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+
+    __table_args__ = (
+        CheckConstraint(
+            "reserved_nano >= 0 AND settled_nano >= 0 AND reserved_nano + settled_nano <= budget_nano",
+            name="budget",
+        ),
+        UniqueConstraint("tenant", "idempotency_key"),
+        Index(None, "tenant", "created_at"),
+        Index(None, "status"),
+    )
+
+
+class Task(Base):
+    """A node of a run's graph. Map elements and tasks of sub-workflows have a `parent`."""
+
+    __tablename__ = "task"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    kind: Mapped[str]
+    #: position in the workflow's order, for people
+    position: Mapped[int]
+    parent: Mapped[str | None]
+    #: element number in a map
+    element: Mapped[int | None]
+    #: pending | running | expanded | waiting | succeeded | failed | skipped | cancelled
+    status: Mapped[str]
+    #: attempts started; the number of the last one
+    attempts: Mapped[int] = mapped_column(default=0)
+    #: attempts that used up the retry allowance (an engine's death does not)
+    failures: Mapped[int] = mapped_column(default=0)
+    #: not before this time (backoff)
+    not_before: Mapped[float | None]
+    #: requested | approved | rejected
+    approval: Mapped[str | None]
+    #: what is asked of the person, and what was answered
+    approval_text: Mapped[str | None] = mapped_column(Text)
+    approval_comment: Mapped[str | None] = mapped_column(Text)
+    #: inputs of a sub-workflow
+    inputs_blob: Mapped[str | None]
+    output_blob: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
+        Index(None, "run_id", "parent"),
+    )
+
+
+class Edge(Base):
+    """`dst` needs `src`: for its data, or only for the order."""
+
+    __tablename__ = "edge"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    src: Mapped[str] = mapped_column(primary_key=True)
+    dst: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    #: data | order
+    kind: Mapped[str]
+
+    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),)
+
+
+class Attempt(Base):
+    """One try of a Task."""
+
+    __tablename__ = "attempt"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    task: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    epoch: Mapped[int]
+    #: running | succeeded | failed | lost | waiting | cancelled
+    status: Mapped[str]
+    started_at: Mapped[float]
+    finished_at: Mapped[float | None]
+    error: Mapped[dict[str, Any] | None]
+
+    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),)
+
+
+class Call(Base):
+    """One model call inside an Attempt."""
+
+    __tablename__ = "call"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str]
+    task: Mapped[str]
+    attempt: Mapped[int]
+    #: number of the call within the task's attempt, from 0
+    step: Mapped[int]
+    tenant: Mapped[str]
+    model: Mapped[str]
+    worker: Mapped[str | None]
+    #: reserved | sent | settled | refunded | unknown
+    status: Mapped[str]
+    #: the Route: reason, alternatives, estimates
+    route: Mapped[dict[str, Any]]
+    #: hash of the request, by which a later attempt finds the answer again
+    request_hash: Mapped[str]
+    request_blob: Mapped[str]
+    response_blob: Mapped[str | None]
+    finish_reason: Mapped[str | None]
+    input_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
+    reserved_nano: Mapped[int]
+    cost_nano: Mapped[int | None]
+    first_token_s: Mapped[float | None]
+    total_s: Mapped[float | None]
+    verdict: Mapped[str | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[float]
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
+        Index(None, "run_id", "task", "step"),
+        Index(None, "tenant", "model", "created_at"),
+    )
+
+
+class Ledger(Base):
+    """Every movement of money: reserve, settle, refund."""
+
+    __tablename__ = "ledger"
+
+    id: Mapped[int] = mapped_column(Sequence64, primary_key=True, autoincrement=True)
+    run_id: Mapped[str]
+    call_id: Mapped[str]
+    tenant: Mapped[str]
+    #: reserve | settle | refund
+    kind: Mapped[str]
+    amount_nano: Mapped[int]
+    at: Mapped[float]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
+        UniqueConstraint("call_id", "kind"),
+        Index(None, "run_id"),
+    )
+
+
+class Effect(Base):
+    """A tool call. Its key is stable across attempts, so that it is done once if that can be known."""
+
+    __tablename__ = "effect"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    task: Mapped[str]
+    attempt: Mapped[int]
+    step: Mapped[int]
+    tool: Mapped[str]
+    #: read | write | send | exec
+    effect: Mapped[str]
+    #: requested | approved | rejected | started | done | failed | uncertain
+    status: Mapped[str]
+    arguments_blob: Mapped[str]
+    result_blob: Mapped[str | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[float]
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
+        Index(None, "run_id", "task"),
+    )
+
+
+class Event(Base):
+    """What happened, append-only; each event's hash covers the one before it."""
+
+    __tablename__ = "event"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    kind: Mapped[str]
+    task: Mapped[str | None]
+    data: Mapped[dict[str, Any]]
+    at: Mapped[float]
+    hash: Mapped[str]
+
+    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),)
+
+
+class Blob(Base):
+    """Content by its SHA-256, stored once a tenant."""
+
+    __tablename__ = "blob"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[bytes]
+
+
+class Item(Base):
+    """Something remembered: a fact, note, artifact or summary. Its content is in its Revisions."""
+
+    __tablename__ = "item"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    #: fact | note | artifact | summary
+    kind: Mapped[str]
+    #: task | run | workflow | tenant
+    scope: Mapped[str]
+    #: id of the scope: run id, workflow name, …
+    scope_id: Mapped[str]
+    key: Mapped[str]
+    created_at: Mapped[float]
+
+    __table_args__ = (UniqueConstraint("tenant", "scope", "scope_id", "key"),)
+
+
+class Revision(Base):
+    """A version of an Item, append-only."""
+
+    __tablename__ = "revision"
+
+    id: Mapped[int] = mapped_column(Sequence64, primary_key=True, autoincrement=True)
+    tenant: Mapped[str]
+    item_id: Mapped[str]
+    version: Mapped[int]
+    content_blob: Mapped[str]
+    #: active | retracted
+    status: Mapped[str]
+    run_id: Mapped[str | None]
+    task: Mapped[str | None]
+    attempt: Mapped[int | None]
+    created_at: Mapped[float]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["item_id"], ["item.id"], ondelete="CASCADE"),
+        UniqueConstraint("item_id", "version"),
+        Index(None, "run_id", "task"),
+    )
+
+
+class Link(Base):
+    """A typed edge between two Revisions: derived_from, relates, contradicts, supersedes."""
+
+    __tablename__ = "link"
+
+    src: Mapped[int] = mapped_column(primary_key=True)
+    dst: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    created_at: Mapped[float]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["src"], ["revision.id"], ondelete="CASCADE"),
+        ForeignKeyConstraint(["dst"], ["revision.id"], ondelete="CASCADE"),
+        Index(None, "dst"),
+    )
+
+
+class Embedding(Base):
+    """A Revision's vector: little-endian float32."""
+
+    __tablename__ = "embedding"
+
+    revision_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    dimensions: Mapped[int]
+    vector: Mapped[bytes]
+
+    __table_args__ = (ForeignKeyConstraint(["revision_id"], ["revision.id"], ondelete="CASCADE"),)

@@ -1,0 +1,524 @@
+"""`Podium`: the front door of the SDK and of the CLI. Sync, with async twins (`arun`, `adrive`, `aask`).
+
+The database is opened at once, the engine and the pool only when something is to run in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..memory import control, events, reads, runs
+from ..memory.database import Database
+from ..memory.errors import PodiumError, StaleEpoch, UsageError
+from ..memory.events import EventRecord
+from ..memory.money import parse_usd
+from .settings import Settings, load_settings
+from .state import first_edges, first_tasks
+from .tasks import LlmTask, PlanTask
+from .views import Run
+from .workflow import Workflow, WorkflowError
+
+if TYPE_CHECKING:
+    from ..workers.contract import Pool
+    from ..workers.poolfile import PoolFile
+    from .engine import Engine
+    from .estimate import PlanRow
+
+T = TypeVar("T")
+OnEvent = Callable[[EventRecord], None]
+OnToken = Callable[[str, str], None]
+
+#: seconds between two looks at a run that someone follows
+FOLLOW = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class GoalPlan:
+    """A workflow that was planned for a goal."""
+
+    workflow: Workflow
+    #: model, or template when no model could plan it
+    source: str
+    #: what to tell the person: which template and why
+    notes: tuple[str, ...]
+    #: the run in which it was planned
+    run: Run
+
+
+class Podium:
+    """Runs workflows and shows them. A context manager; `close` it otherwise.
+
+    Raises:
+        ConfigError: a setting does not fit, or the database cannot be opened.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        home: Path | str | None = None,
+        database_url: str | None = None,
+        pool: Path | str | Pool | None = None,
+        tenant: str | None = None,
+        policy: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`pool`: a pool file, or a Pool that you made (and close). `policy`: as in a pool file."""
+        self._given_pool: Pool | None = None
+        if pool is not None and not isinstance(pool, str | Path):
+            self._given_pool, pool = pool, None
+        self.settings = settings or load_settings(
+            home=home, database_url=database_url, pool=pool, tenant=tenant
+        )
+        self._policy = dict(policy) if policy is not None else None
+        self.database = Database(self.settings.database)
+        self.database.ensure_schema()
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine: Engine | None = None
+        self._pool: Pool | None = None
+
+    def __enter__(self) -> Podium:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the runs that this process drives and free the models. May be called twice."""
+        if self._loop is not None:
+            self._wait(self._close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self._loop = None
+        self.database.close()
+
+    # -- running
+
+    def run(
+        self,
+        workflow: Workflow | str | Path,
+        /,
+        *,
+        budget: Any = None,
+        deadline: float | None = None,
+        priority: int = 0,
+        approve: Sequence[str] = (),
+        policy: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        on_event: OnEvent | None = None,
+        on_token: OnToken | None = None,
+        **inputs: Any,
+    ) -> Run:
+        """Run a workflow in this process until it is over or waits for a person.
+
+        Args:
+            workflow: one that was built, or the path of a YAML file.
+            budget: USD it may cost at most; default: the setting `budget`.
+            deadline: seconds from now.
+            approve: tasks that are approved beforehand.
+            policy: routing of this run, e.g. {"kind": "fixed", "model": "smollm2-135m"}.
+
+        Raises:
+            WorkflowError: the workflow or its inputs are wrong; nothing was stored.
+            PodiumError: the run could not be driven. A run that failed is returned, not raised.
+        """
+        run = self._store(
+            workflow, inputs, False, budget, deadline, priority, approve, policy, idempotency_key
+        )
+        return self.drive(run.id, on_event=on_event, on_token=on_token, _classes=run._classes)
+
+    async def arun(self, workflow: Workflow | str | Path, /, **options: Any) -> Run:
+        """`run`, awaited. Cancelling it lets go of the run, which can be resumed."""
+        on_event, on_token = options.pop("on_event", None), options.pop("on_token", None)
+        run = await asyncio.to_thread(lambda: self.submit(workflow, detached=False, **options))
+        return await self.adrive(run.id, on_event=on_event, on_token=on_token, _classes=run._classes)
+
+    def submit(
+        self,
+        workflow: Workflow | str | Path,
+        /,
+        *,
+        detached: bool = True,
+        budget: Any = None,
+        deadline: float | None = None,
+        priority: int = 0,
+        approve: Sequence[str] = (),
+        policy: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        **inputs: Any,
+    ) -> Run:
+        """Store a run for the detached engine (`podium up`), and return at once. See `run`."""
+        return self._store(
+            workflow, inputs, detached, budget, deadline, priority, approve, policy, idempotency_key
+        )
+
+    def drive(
+        self,
+        run_id: str,
+        *,
+        on_event: OnEvent | None = None,
+        on_token: OnToken | None = None,
+        _classes: Mapping[str, type] | None = None,
+    ) -> Run:
+        """Go on with a run in this process; if a living engine has it, follow it instead."""
+        return self._wait(self._drive(run_id, on_event, on_token, _classes))
+
+    async def adrive(
+        self,
+        run_id: str,
+        *,
+        on_event: OnEvent | None = None,
+        on_token: OnToken | None = None,
+        _classes: Mapping[str, type] | None = None,
+    ) -> Run:
+        """`drive`, awaited."""
+        work = self._drive(run_id, on_event, on_token, _classes)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._running_loop()))
+
+    def ask(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        max_tokens: int | None = None,
+        budget: Any = None,
+        on_token: Callable[[str], None] | None = None,
+    ) -> Run:
+        """One question to one model: a run with the task `answer`. `on_token` gets the text as it comes."""
+        workflow = _ask_workflow(model, system, max_tokens)
+        listen = None if on_token is None else lambda _task, text: on_token(text)
+        return self.run(workflow, budget=budget, on_token=listen, prompt=prompt)
+
+    async def aask(
+        self, prompt: str, *, on_token: Callable[[str], None] | None = None, **options: Any
+    ) -> Run:
+        """`ask`, awaited."""
+        budget = options.pop("budget", None)
+        workflow = _ask_workflow(options.pop("model", None), options.pop("system", None), **options)
+        listen = None if on_token is None else lambda _task, text: on_token(text)
+        return await self.arun(workflow, budget=budget, on_token=listen, prompt=prompt)
+
+    # -- planning
+
+    def plan_table(self, workflow: Workflow, inputs: Mapping[str, Any]) -> list[PlanRow]:
+        """What each task would be routed to now, and the estimates. Nothing is called."""
+        from ..router.policy import make_policy
+        from .caller import stats_of
+        from .estimate import plan_table
+
+        file = self.pool_file()
+        with self.database.read() as connection:
+            stats = stats_of(reads.latencies(connection, self.settings.tenant))
+        return plan_table(workflow, inputs, list(file.models.values()), make_policy(self._routing()), stats)
+
+    def plan(
+        self,
+        goal: str,
+        *,
+        inputs: Mapping[str, str] | None = None,
+        model: str | None = None,
+        tools: Sequence[tuple[str, str]] = (),
+        budget: Any = None,
+        on_event: OnEvent | None = None,
+    ) -> GoalPlan:
+        """A workflow for a goal, planned by a model or, if it is too weak, taken from the templates.
+
+        Args:
+            inputs: name → type of the values the workflow will get; None: the plan says what it needs.
+            tools: (`module:name`, what it does) that the plan may use.
+
+        Raises:
+            PodiumError: the planning run did not succeed.
+        """
+        details = {
+            "goal": goal,
+            "inputs": dict(inputs) if inputs is not None else None,
+            "model": model,
+            "tools": [list(t) for t in tools],
+        }
+        # validation refuses plan tasks of users; this one only plans and adds nothing to the graph
+        workflow = Workflow("plan", tasks={"plan": PlanTask(plan=details)})
+        run = self._insert(workflow, {}, Path.cwd(), budget=budget)
+        run = self.drive(run.id, on_event=on_event)
+        if run.status != "succeeded":
+            error = run.error or {}
+            raise UsageError(
+                f"the planning run {run.id} {run.status}: {error.get('message', '')}",
+                mend=str(error.get("mend") or f"look with `podium show {run.id}`"),
+            )
+        found = run.output
+        return GoalPlan(Workflow.from_data(found["workflow"]), found["source"], tuple(found["notes"]), run)
+
+    # -- looking
+
+    def get(self, run_id: str) -> Run:
+        """A run by its id, the start of it, or `last`.
+
+        Raises:
+            NotFound: there is none; UsageError: several start so.
+        """
+        with self.database.read() as connection:
+            full = reads.resolve(connection, self.settings.tenant, run_id)
+            return Run(self.database, reads.run(connection, full))
+
+    def runs(self, *, statuses: Sequence[str] = (), limit: int = 50) -> list[Run]:
+        """Runs of the tenant, the newest first."""
+        with self.database.read() as connection:
+            found = reads.list_runs(connection, self.settings.tenant, statuses=statuses, limit=limit)
+        return [Run(self.database, record) for record in found]
+
+    def events(self, run_id: str, *, after: int = 0) -> list[EventRecord]:
+        """Events with a number above `after`, at most 1,000."""
+        with self.database.read() as connection:
+            return events.read(connection, run_id, after=after)
+
+    def verify(self, run_id: str) -> int | None:
+        """Number of the first event that does not fit the chain; None: all fit."""
+        with self.database.read() as connection:
+            return events.verify(connection, run_id)
+
+    def follow(
+        self, run_id: str, *, after: int = 0, on_event: OnEvent | None = None, timeout: float | None = None
+    ) -> Run:
+        """Wait until a run is over or waits for a person, while another process drives it.
+
+        Raises:
+            PodiumError: it took longer than `timeout` seconds.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            run = self.get(run_id)
+            after = _tell(self.events(run_id, after=after), on_event, after)
+            if run.status in (*runs.ENDED, "waiting") and after >= run.record.event_seq:
+                return run
+            if end is not None and time.monotonic() >= end:
+                raise PodiumError(
+                    f"the run is still {run.status} after {timeout:g} seconds",
+                    mend=f"follow it with `podium watch {run_id}`",
+                    run=run_id,
+                )
+            time.sleep(FOLLOW)
+
+    # -- control
+
+    def approve(self, run_id: str, task: str, *, approved: bool = True, comment: str = "") -> None:
+        """Answer a task that waits; a detached run goes on by itself, another one with `drive`."""
+        with self.database.write() as connection:
+            control.approve(connection, run_id, task, approved=approved, comment=comment)
+
+    def cancel(self, run_id: str) -> str:
+        """Cancel a run; its engine stops it within a second. Returns the status it has now."""
+        record = self.get(run_id).record
+        from .leases import Watch
+
+        driven = Watch(self.settings.home).is_driven(record)
+        with self.database.write() as connection:
+            return control.cancel(connection, run_id, driven=driven)
+
+    def retry(self, run_id: str, tasks: Sequence[str] = ()) -> list[str]:
+        """Make the failed tasks of a run that is over pending again; returns the tasks that will run."""
+        with self.database.write() as connection:
+            return control.retry(connection, run_id, tasks)
+
+    def reopen(self, run_id: str, *, budget: Any = None) -> None:
+        """Let a stopped run go on, with a new budget (USD) if one is given."""
+        amount = parse_usd(budget) if budget is not None else None
+        with self.database.write() as connection:
+            control.reopen(connection, run_id, budget_nano=amount)
+
+    def prune(self, *, older_than_s: float, dry_run: bool = False) -> list[str]:
+        """Delete runs that ended more than so many seconds ago; returns their ids."""
+        with self.database.write() as connection:
+            return control.prune(
+                connection, self.settings.tenant, before=time.time() - older_than_s, dry_run=dry_run
+            )
+
+    def engine_alive(self) -> bool:
+        """Whether a detached engine (`podium up`) serves this home."""
+        from .service import engine_status
+
+        return engine_status(self.settings.home) is not None
+
+    def pool_file(self) -> PoolFile:
+        from ..workers.poolfile import load_pool
+
+        return load_pool(self.settings.pool_file, self.settings.home)
+
+    # -- inside
+
+    def _store(
+        self,
+        workflow: Workflow | str | Path,
+        inputs: Mapping[str, Any],
+        detached: bool,
+        budget: Any,
+        deadline: float | None,
+        priority: int,
+        approve: Sequence[str],
+        policy: Mapping[str, Any] | None,
+        idempotency_key: str | None,
+    ) -> Run:
+        made, root = _checked(workflow)
+        from .graph import check_inputs
+
+        if unknown := [task for task in approve if task not in made.tasks]:
+            raise UsageError(
+                f"--approve {unknown[0]}: there is no such task", mend=f"tasks are: {', '.join(made.tasks)}"
+            )
+        return self._insert(
+            made,
+            check_inputs(made, inputs),
+            root,
+            budget=budget,
+            detached=detached,
+            deadline_at=time.time() + deadline if deadline is not None else None,
+            priority=priority,
+            preapproved=approve,
+            policy=policy,
+            idempotency_key=idempotency_key,
+        )
+
+    def _insert(
+        self, workflow: Workflow, inputs: Mapping[str, Any], root: Path, *, budget: Any, **options: Any
+    ) -> Run:
+        new = runs.NewRun(
+            id=f"r{secrets.token_hex(5)}",
+            tenant=self.settings.tenant,
+            workflow=workflow.name,
+            spec=workflow.to_data(),
+            inputs=inputs,
+            tasks=first_tasks(workflow),
+            edges=first_edges(workflow),
+            budget_nano=parse_usd(budget if budget is not None else self.settings.budget),
+            project_root=str(root),
+            **options,
+        )
+        from ..memory import faults
+
+        with self.database.write() as connection:
+            run_id = runs.create(connection, new)
+            faults.hit("run.create", "before")
+        faults.hit("run.create", "after")
+        with self.database.read() as connection:
+            return Run(self.database, reads.run(connection, run_id), workflow.output_classes)
+
+    async def _drive(
+        self,
+        run_id: str,
+        on_event: OnEvent | None,
+        on_token: OnToken | None,
+        classes: Mapping[str, type] | None,
+    ) -> Run:
+        engine = await self._open()
+        start = (await asyncio.to_thread(self.get, run_id)).record.event_seq
+        teller = asyncio.create_task(self._stream(run_id, start if start > 1 else 0, on_event))
+        try:
+            await engine.drive(run_id, on_token=on_token)
+        except StaleEpoch:
+            await asyncio.to_thread(self.follow, run_id)
+        finally:
+            teller.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await teller
+        record = (await asyncio.to_thread(self.get, run_id)).record
+        return Run(self.database, record, classes)
+
+    async def _stream(self, run_id: str, after: int, on_event: OnEvent | None) -> None:
+        """Tell events until cancelled, and then those that are left."""
+        if on_event is None:
+            return
+        try:
+            while True:
+                after = _tell(await asyncio.to_thread(self.events, run_id, after=after), on_event, after)
+                await asyncio.sleep(FOLLOW)
+        finally:
+            _tell(self.events(run_id, after=after), on_event, after)
+
+    async def _open(self) -> Engine:
+        if self._engine is None:
+            from ..workers.local import LocalPool
+            from .engine import Engine
+
+            if self._given_pool is None:
+                self._pool = LocalPool(self.pool_file().models, self.settings.home)
+            pool = self._given_pool or self._pool
+            assert pool is not None
+            self._engine = Engine(
+                self.database,
+                pool,
+                self.settings.home,
+                policy=self._routing(),
+                max_parallel=self.settings.max_parallel,
+            )
+            await self._engine.__aenter__()
+        return self._engine
+
+    def _routing(self) -> Mapping[str, Any]:
+        if self._policy is not None:
+            return self._policy
+        return {} if self._given_pool is not None else self.pool_file().policy.model_dump()
+
+    async def _close(self) -> None:
+        if self._engine is not None:
+            await self._engine.__aexit__(None, None, None)
+            self._engine = None
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="podium-engine", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+def _checked(workflow: Workflow | str | Path) -> tuple[Workflow, Path]:
+    """A workflow that can run, and the folder its `module:name` references are imported from."""
+    if isinstance(workflow, Workflow):
+        from .graph import validate
+
+        root = Path.cwd()
+        if problems := validate(workflow, check_imports=root):
+            raise WorkflowError(problems)
+        return workflow, root
+    from .loader import load_workflow
+
+    path = Path(workflow)
+    root = path.absolute().parent
+    return load_workflow(path, check_imports=root), root
+
+
+def _ask_workflow(model: str | None, system: str | None, max_tokens: int | None = None) -> Workflow:
+    task = LlmTask(prompt="{prompt}", system=system, model=model, max_tokens=max_tokens)
+    return Workflow("ask", inputs={"prompt": "str"}, tasks={"answer": task})
+
+
+def _tell(found: Sequence[EventRecord], on_event: OnEvent | None, after: int) -> int:
+    for event in found:
+        if on_event is not None:
+            on_event(event)
+        after = event.seq
+    return after

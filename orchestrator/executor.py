@@ -1,0 +1,170 @@
+"""What an attempt of each kind of task does. No writes of task state here: the engine commits the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ..agents.loop import Limits, run_agent
+from ..agents.outputs import OutputType
+from ..agents.structured import complete_structured
+from ..memory.chat import Message
+from ..memory.content import check_json
+from ..memory.errors import TaskError, WaitingForPerson
+from ..memory.money import parse_usd
+from .caller import RunContext, Services, TaskModel
+from .placeholders import Ref, fill, render
+from .planning import plan_workflow
+from .processes import PythonWorkers
+from .state import Node, Values
+from .tasks import AgentTask, ApprovalTask, LlmTask, PlanTask, PythonTask, ToolTask, WhenTask
+from .toolbox import TaskTools
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a successful attempt came to."""
+
+    output: Any
+    #: shown in the event, e.g. the agent's stop reason
+    event: dict[str, Any] = field(default_factory=dict)
+
+
+class Executor:
+    """Runs attempts of leaf tasks: llm, agent, python, tool, approval, when."""
+
+    def __init__(self, services: Services, workers: PythonWorkers) -> None:
+        self._services, self._workers = services, workers
+        self._kinds: dict[type, Callable[[RunContext, Values, Node, int], Awaitable[Outcome]]] = {
+            LlmTask: self._llm,
+            AgentTask: self._agent,
+            PythonTask: self._python,
+            ToolTask: self._tool,
+            ApprovalTask: self._approval,
+            WhenTask: self._when,
+            PlanTask: self._plan,
+        }
+
+    async def run(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
+        """Run one attempt.
+
+        Raises:
+            TaskError: user code or a typed output failed.
+            WaitingForPerson: an approval is needed.
+            ProviderError, BudgetStopped, NoRoute: from the model calls.
+        """
+        outcome = await self._kinds[type(node.spec)](run, values, node, attempt)
+        check_json(outcome.output, "the output")
+        return outcome
+
+    async def _llm(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
+        spec = node.spec
+        assert isinstance(spec, LlmTask)
+        look = _lookup(values, node)
+        messages = [Message("user", render(spec.prompt, look))]
+        if spec.system:
+            messages.insert(0, Message("system", render(spec.system, look)))
+        model = TaskModel(self._services, run, node.name, attempt, kind="llm", pinned=spec.model)
+        options: dict[str, Any] = {"max_tokens": spec.max_tokens, "temperature": spec.temperature}
+        if spec.output is None:
+            answer = await model.complete(messages, **options)
+            return Outcome(answer.text.strip(), {"model": answer.model, "finish": answer.finish_reason})
+        value, answer = await complete_structured(model, messages, spec.output, **options)
+        return Outcome(value, {"model": answer.model})
+
+    async def _agent(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
+        spec = node.spec
+        assert isinstance(spec, AgentTask)
+        look = _lookup(values, node)
+        model = TaskModel(self._services, run, node.name, attempt, kind="agent", pinned=spec.model)
+        specs = await self._workers.describe(run.project_root, spec.tools) if spec.tools else []
+        tools = TaskTools(self._services, self._workers, run, node.name, attempt, specs, seconds=spec.timeout)
+        pool = self._services.pool.specs
+        pinned = pool.get(spec.model or "")
+        usable = [pinned] if pinned is not None else list(pool.values())
+        result = await run_agent(
+            render(spec.agent, look),
+            profile=render(spec.profile, look),
+            model=model,
+            tools=tools,
+            output=spec.output,
+            limits=Limits(
+                steps=spec.max_steps,
+                tokens=spec.max_total_tokens,
+                cost_nano=parse_usd(spec.budget) if spec.budget is not None else None,
+                # an answer is asked for while there is time to give it
+                seconds=spec.timeout * 0.8,
+            ),
+            spent=lambda: model.spent_nano,
+            max_tokens=spec.max_tokens,
+            context_tokens=min(m.context for m in usable),
+        )
+        return Outcome(result.output, {"stop": result.stop_reason, "steps": len(result.steps)})
+
+    async def _python(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
+        spec = node.spec
+        assert isinstance(spec, PythonTask)
+        arguments = fill(spec.with_, _lookup(values, node))
+        if spec.inline:
+            from ..agents.tools import call_tool, load_function
+
+            value = await call_tool(load_function(spec.python), arguments)
+        else:
+            value = await self._workers.call(run.project_root, spec.python, arguments, seconds=spec.timeout)
+        return Outcome(_typed(value, spec.output, spec.python))
+
+    async def _tool(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
+        spec = node.spec
+        assert isinstance(spec, ToolTask)
+        (tool,) = await self._workers.describe(run.project_root, [spec.tool])
+        tools = TaskTools(
+            self._services, self._workers, run, node.name, attempt, [tool], seconds=spec.timeout
+        )
+        result = await tools.call(0, tool, fill(spec.with_, _lookup(values, node)))
+        if result.error is not None:
+            raise TaskError(result.error, retryable=False, mend="mend the tool, then `podium retry` the run")
+        return Outcome(_typed(result.value, spec.output, spec.tool))
+
+    async def _approval(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
+        spec = node.spec
+        assert isinstance(spec, ApprovalTask)
+        if node.approval == "rejected":
+            comment = f": {node.approval_comment}" if node.approval_comment else ""
+            raise TaskError(
+                f"a person rejected it{comment}", retryable=False, mend="`podium retry` asks again"
+            )
+        if node.approval == "approved" or node.name.split("[")[0] in run.preapproved:
+            return Outcome({"approved": True, "comment": node.approval_comment or ""})
+        question = render(spec.approval, _lookup(values, node))
+        raise WaitingForPerson(question, key=node.name, run=run.run_id, task=node.name)
+
+    async def _when(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
+        return Outcome(True)  # the engine has checked the condition before the attempt
+
+    async def _plan(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
+        """Plan a workflow as data. Only `podium plan` makes such a task as yet."""
+        spec = node.spec
+        assert isinstance(spec, PlanTask)
+        pinned = spec.plan.get("model")
+        model = TaskModel(self._services, run, node.name, attempt, kind="plan", pinned=pinned)
+        found = await plan_workflow(spec.plan["goal"], model, spec.plan["inputs"], spec.plan["tools"])
+        return Outcome(found, {"source": found["source"]})
+
+
+def _lookup(values: Values, node: Node) -> Callable[[Ref], Any]:
+    return partial(values.lookup, node)
+
+
+def _typed(value: Any, output: OutputType | None, what: str) -> Any:
+    if output is None:
+        return value
+    try:
+        return output.validate(value)
+    except ValueError as error:
+        raise TaskError(
+            f"{what} returned something else than {output}: {error}",
+            retryable=False,
+            mend="mend the function's result or the task's `output`",
+        ) from error

@@ -1,0 +1,138 @@
+"""Settings: flag > environment (`PODIUM_…`) > project (`podium.toml`) > user (`<home>/config.toml`)."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..memory.errors import ConfigError, UsageError
+from ..memory.money import parse_usd
+
+PROJECT_FILE = "podium.toml"
+USER_FILE = "config.toml"
+PREFIX = "PODIUM_"
+#: variables of this prefix that are not settings
+OTHER_VARIABLES = frozenset({"PODIUM_FAULT", "PODIUM_TEST_POSTGRES_URL", "PODIUM_TEST_MODELS"})
+
+
+class Settings(BaseModel):
+    """What can be set. Secrets are not here: endpoints read their keys from the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: folder of the state: database, models, locks
+    home: Path = Field(default_factory=lambda: Path.home() / ".podium")
+    #: empty: podium.db in the home
+    database_url: str = ""
+    #: pool file; empty: ./pool.yaml if there is one, else the built-in pool
+    pool: Path | None = None
+    tenant: str = Field(default="default", min_length=1)
+    #: USD a run may cost when no --budget is given
+    budget: str = "1.00"
+    #: tasks that one engine works on at the same time
+    max_parallel: int = Field(default=16, ge=1, le=1024)
+
+    @field_validator("home", "pool", mode="after")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path.expanduser().absolute() if path is not None else None
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _money(cls, amount: Any) -> str:
+        try:
+            parse_usd(amount)
+        except UsageError as error:
+            raise ValueError(error.message) from None
+        return str(amount)
+
+    @property
+    def database(self) -> str:
+        """The URL in force."""
+        return self.database_url or f"sqlite:///{self.home / 'podium.db'}"
+
+    @property
+    def pool_file(self) -> Path | None:
+        """The pool file in force, None for the built-in pool."""
+        if self.pool is not None:
+            return self.pool
+        local = Path("pool.yaml").absolute()
+        return local if local.is_file() else None
+
+
+def load_settings(**flags: Any) -> Settings:
+    """The settings in force. Flags that are None do not count.
+
+    Raises:
+        ConfigError: an unknown key or a value that does not fit, with the place it came from.
+    """
+    values = {key: value for key, (value, _) in _merged(flags).items()}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][0])
+        source = _merged(flags).get(key, ("", "the defaults"))[1]
+        raise ConfigError(
+            f"setting {key} ({source}): {first['msg']}", mend=f"give {key} another value"
+        ) from error
+
+
+def settings_sources(**flags: Any) -> list[tuple[str, str, str]]:
+    """(key, value in force, where it comes from), one a setting."""
+    merged, settings = _merged(flags), load_settings(**flags)
+    return [
+        (key, str(getattr(settings, key) or ""), merged.get(key, (None, "default"))[1])
+        for key in Settings.model_fields
+    ]
+
+
+def _merged(flags: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    given = {key: value for key, value in flags.items() if value is not None}
+    environment = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in os.environ.items()
+        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and value
+    }
+    project = _file(Path(PROJECT_FILE))
+    home = Path(
+        given.get("home") or environment.get("home") or project.get("home") or Path.home() / ".podium"
+    )
+    found: dict[str, tuple[Any, str]] = {}
+    for source, values in (
+        (str(home / USER_FILE), _file(home.expanduser() / USER_FILE)),
+        (PROJECT_FILE, project),
+        ("environment", environment),
+        ("flag", given),
+    ):
+        for key, value in values.items():
+            if key not in Settings.model_fields:
+                raise _unknown(key, source)
+            found[key] = (value, source)
+    return found
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", mend="mend the file's TOML, or remove it") from error
+
+
+def _unknown(key: str, source: str) -> ConfigError:
+    shown = PREFIX + key.upper() if source == "environment" else key
+    near = get_close_matches(key, Settings.model_fields, n=1)
+    known = ", ".join(Settings.model_fields)
+    name = PREFIX + near[0].upper() if near and source == "environment" else near[0] if near else ""
+    return ConfigError(
+        f"unknown setting {shown} ({source})",
+        mend=f"did you mean {name}?" if name else f"settings are: {known}",
+    )

@@ -1,0 +1,127 @@
+"""What a pool says of its models, what a call asks for, and what the router decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ..memory.money import token_cost
+
+EngineName = Literal["llamacpp", "torch", "openai", "replay"]
+Capability = Literal["json", "stream"]
+
+
+class Price(BaseModel):
+    """USD per million tokens. Local models have one too: their machine's time is not free."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: Decimal = Field(ge=0)
+    output: Decimal = Field(ge=0)
+
+    def cost(self, input_tokens: int, output_tokens: int) -> int:
+        """Nano-dollars, each part rounded up."""
+        return token_cost(input_tokens, self.input) + token_cost(output_tokens, self.output)
+
+
+class Resources(BaseModel):
+    """What one replica takes from the cluster."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Ray CPUs; fractions allowed
+    cpus: float = Field(default=1.0, ge=0)
+    #: GPUs; fractions allowed
+    gpus: float = Field(default=0.0, ge=0)
+
+
+class ModelSpec(BaseModel):
+    """One model of the pool, as `pool.yaml` gives it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    name: str = Field(min_length=1, max_length=80)
+    engine: EngineName
+    #: llamacpp: a pulled model's name or a .gguf path; torch: a .gguf path, a pulled model's name, a local
+    #: transformers folder, or `tiny-random` (a small model with random weights, for tests);
+    #: openai: the model's name at the endpoint; replay: a JSONL file
+    source: str
+    price: Price
+    #: tokens of prompt and answer together
+    context: int = Field(default=2048, ge=64)
+    #: tokens one answer may have at most
+    max_output: int = Field(default=512, ge=1)
+    capabilities: frozenset[Capability] = frozenset({"json", "stream"})
+    replicas: int = Field(default=1, ge=1, le=64)
+    #: requests a replica works on at the same time
+    concurrency: int = Field(default=1, ge=1, le=1024)
+    resources: Resources = Resources()
+    #: openai only: address of the endpoint, e.g. http://localhost:11434/v1
+    base_url: str | None = None
+    #: openai only: name of the environment variable that holds the key (never the key itself)
+    api_key_env: str | None = None
+    #: seconds one call may take
+    timeout: float = Field(default=300.0, gt=0)
+    #: for engines: threads, dtype, device …
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not all(c.isalnum() or c in "-_.:/" for c in value):
+            raise ValueError("a model's name has letters, digits and -_.:/ only")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What the router may know of a call before it is made."""
+
+    #: upper bound of the prompt's tokens (its UTF-8 bytes plus the template's overhead); used for money
+    input_tokens_max: int
+    #: estimate of the prompt's tokens; used for context fit and estimates
+    input_tokens: int
+    #: tokens wanted for the answer at most; None: as the model allows
+    max_tokens: int | None
+    #: the answer must be JSON of a schema
+    needs_json: bool = False
+    #: the task's kind and name, for history
+    task: str = ""
+    kind: str = "llm"
+    #: model the workflow or the user fixed
+    pinned: str | None = None
+    #: models that already failed this call, or whose price the ledger refused
+    exclude: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A model that was looked at, and why it was not taken."""
+
+    model: str
+    fits: bool
+    est_cost_nano: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A router's decision for one call."""
+
+    model: str
+    max_tokens: int
+    mode: Literal["direct", "cascade"]
+    #: expected and worst-case cost in nano-dollars
+    est_cost_nano: int
+    worst_cost_nano: int
+    #: expected seconds, None while there is no history
+    est_seconds: float | None
+    reason: str
+    policy: str
+    alternatives: tuple[Alternative, ...] = ()
+    #: probability with which the policy took this model (1: deterministic)
+    propensity: float = 1.0
