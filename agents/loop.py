@@ -162,7 +162,7 @@ async def run_agent(
         else:
             step = await _perform(step, action, tools, calls, show)
         steps.append(step)
-        history.turns.append(Turn(clip(step.said, show), step.observation, _note(step)))
+        history.turns.append(Turn(clip(step.said, show) or "(nothing)", step.observation, _note(step)))
 
     value, said = await _last_answer(model, actions, history, meter, temperature)
     return AgentResult(value, (*steps, AgentStep(len(steps) + 1, said)), limit)

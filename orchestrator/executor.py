@@ -14,7 +14,7 @@ from ..memory.chat import Message
 from ..memory.content import check_json
 from ..memory.errors import TaskError, WaitingForPerson
 from ..memory.money import parse_usd
-from .caller import RunContext, Services, TaskModel
+from .caller import DEFAULT_MAX_TOKENS, RunContext, Services, TaskModel
 from .placeholders import Ref, fill, render
 from .planning import plan_workflow
 from .processes import PythonWorkers
@@ -99,7 +99,9 @@ class Executor:
             ),
             spent=lambda: model.spent_nano,
             max_tokens=spec.max_tokens,
-            context_tokens=min(m.context for m in usable),
+            require_tool=spec.require_tool,
+            # what is left of the context beside the answer
+            context_tokens=max(256, min(m.context for m in usable) - (spec.max_tokens or DEFAULT_MAX_TOKENS)),
         )
         return Outcome(result.output, {"stop": result.stop_reason, "steps": len(result.steps)})
 

@@ -189,6 +189,8 @@ class AgentTask(TaskBase):
     max_tokens: int | None = Field(default=None, ge=1)
     #: tokens of all calls together
     max_total_tokens: int | None = Field(default=None, ge=1)
+    #: the first action must be a tool call: small models otherwise answer without looking
+    require_tool: bool = False
     #: US dollars of all calls together
     budget: Usd | None = None
 

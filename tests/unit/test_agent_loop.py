@@ -111,6 +111,7 @@ async def test_the_schema_permits_one_call_or_the_answer():
     ("said", "observed"),
     [
         ("I think I should look.", "it holds no complete JSON value"),
+        ("", "it is empty"),
         (call("prise", item="tea"), "no tool 'prise', did you mean 'price'?"),
         (call("price", item=3), "arguments.item must be string, not 3. Write it as price(item: string)"),
         (call("price"), "arguments.item is missing"),
@@ -133,6 +134,7 @@ async def test_what_is_no_valid_action_goes_back_to_the_model(said: Any, observe
     result = await run(model, tools)
     assert result.output == {"total": 7}
     assert observed in told(model)
+    assert all(message.content for message in model.requests[1].messages), "endpoints refuse empty messages"
     assert tools.calls == []
     assert result.steps[0].call is None
 

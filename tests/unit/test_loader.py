@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from podium.orchestrator.loader import load_text, load_workflow
 from podium.orchestrator.problems import MAX_SHOWN
-from podium.orchestrator.workflow import Workflow, WorkflowError
+from podium.orchestrator.workflow import Workflow, WorkflowError, WorkflowTask
 from podium.orchestrator.yaml_text import parse_yaml
 
 MALFORMED = Path(__file__).parent.parent / "data" / "malformed"
@@ -215,7 +215,9 @@ def test_a_workflow_in_another_file_is_embedded(tmp_path: Path) -> None:
     )
     flow = load_workflow(tmp_path / "outer.yaml")
     embedded = load_workflow(tmp_path / "parts" / "digest.yaml")
-    assert flow.tasks["one"].workflow == flow.tasks["two"].workflow == embedded
+    for task in flow.tasks.values():
+        assert isinstance(task, WorkflowTask)
+        assert task.workflow == embedded
     assert Workflow.from_data(flow.to_data()) == flow
 
 
@@ -233,7 +235,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_form_and_duplicates_are_reported_together_in_the_order_of_the_file(tmp_path: Path) -> None:
-    text = "name: x\ntasks:\n  a: {promt: x}\n  b: {prompt: x}\n  b: {prompt: y}\n  c: {prompt: 3}\n  d-e: {prompt: x}\n"
+    rows = ["a: {promt: x}", "b: {prompt: x}", "b: {prompt: y}", "c: {prompt: z}", "d-e: {prompt: x}"]
+    text = "name: x\ntasks:\n" + "".join(f"  {row}\n" for row in rows)
     with pytest.raises(WorkflowError) as caught:
         load_text(text, tmp_path)
     assert [problem.line for problem in caught.value.problems] == [3, 5, 7]

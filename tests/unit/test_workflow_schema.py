@@ -23,8 +23,11 @@ name: everything
 description: one task of each kind
 inputs: {docs: list[str], tone: {type: [warm, cool], default: warm}, deep: {a: {b: list[int]}}, maybe: str?}
 tasks:
-  llm: {prompt: "{docs}", system: "Be {tone}", output: {title: str, tags: list[str]}, model: m, max_tokens: 9, temperature: 0.5}
-  agent: {agent: "Find {maybe}", profile: p, tools: [kit:fetch], max_steps: 3, max_total_tokens: 99, budget: 0.01}
+  llm:
+    {prompt: "{docs}", system: "Be {tone}", output: {title: str, tags: list[str]}, model: m, max_tokens: 9,
+     temperature: 0.5}
+  agent:
+    {agent: "Find {maybe}", profile: p, tools: [kit:fetch], max_steps: 3, max_total_tokens: 99, budget: 0.01}
   python: {python: kit:run, with: {x: "{deep.a.b}", y: [1, {z: null}]}, output: object, inline: true}
   tool: {tool: kit:fetch, with: {url: x}, retry: {attempts: 5, backoff: 1}, timeout: 5}
   mapped: {map: docs, prompt: "{item}", when: {field: item, op: "!=", value: ""}}
