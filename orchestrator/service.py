@@ -15,6 +15,9 @@ from typing import Any
 from ..memory.errors import ClusterError
 from .settings import Settings
 
+#: engines that this process started: it is their parent until it ends, and reaps them
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
 STATE_FILE = "engine.json"
 LOG_FILE = "engine.log"
 
@@ -51,6 +54,7 @@ def start_engine(settings: Settings, *, seconds: float = 120.0) -> dict[str, Any
             env=environment,
             cwd=settings.home,
         )
+    _children[process.pid] = process
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if (found := engine_status(settings.home)) is not None:
@@ -86,6 +90,9 @@ def stop_engine(home: Path, *, seconds: float = 20.0) -> bool:
 
 def _is_ours(pid: int) -> bool:
     """Whether the process lives and is a Podium engine (a pid may have been given to another program)."""
+    child = _children.get(pid)
+    if child is not None and child.poll() is not None:
+        return False
     try:
         os.kill(pid, 0)
         command = Path(f"/proc/{pid}/cmdline")

@@ -36,12 +36,10 @@ DEFAULT_DASHBOARD_PORT = 8265
 #: seconds `ray start` may take, and a head's processes to end after SIGTERM
 START_TIMEOUT_S = 120.0
 STOP_GRACE_S = 2.0
-#: seconds a driver waits for the head to answer
-CONNECT_TIMEOUT_S = 30.0
 #: bytes of Ray's object store; prompts and answers are small
 OBJECT_STORE_BYTES = 100_000_000
 #: a unix socket's path has at most 107 bytes, and Ray adds about 66 to its temp dir
-_TEMP_DIR_LIMIT = 38
+_TEMP_DIR_LIMIT = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class ClusterInfo:
     #: holds the token that the dashboard asks for
     token_path: Path
     session_dir: Path
-    #: Ray's temp dir, removed with the head
+    #: holds Ray's files, closed to others and removed with the head
     temp_dir: Path
     #: POSIX session of all its processes
     session: int
@@ -103,8 +101,12 @@ def start_head(
         token_path = _token_file(home)
         port = _free_port(dashboard_port or DEFAULT_DASHBOARD_PORT) if dashboard else None
         command = _command(temp_dir, port, num_cpus, num_gpus)
-        session = _launch(command, _environment(token_path), home)
-        info = _describe(session, temp_dir, token_path, port)
+        try:
+            session = _launch(command, _environment(token_path), home)
+            info = _describe(session, temp_dir, token_path, port)
+        except ClusterError:
+            shutil.rmtree(temp_dir, ignore_errors=True)
+            raise
         _write(home / "cluster.json", json.dumps(asdict(info), default=str, indent=2))
         return info
 
@@ -218,7 +220,7 @@ def _command(
     temp_dir: Path, dashboard_port: int | None, num_cpus: int | None, num_gpus: int | None
 ) -> list[str]:
     command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--head"]
-    command += ["--node-ip-address", "127.0.0.1", "--port", "0", "--temp-dir", str(temp_dir)]
+    command += ["--node-ip-address", "127.0.0.1", "--port", "0", "--temp-dir", str(temp_dir / "r")]
     command += ["--disable-usage-stats", "--no-monitor", "--include-log-monitor", "false"]
     command += ["--object-store-memory", str(OBJECT_STORE_BYTES)]
     command += ["--dashboard-agent-listen-port", str(_free_port())]
@@ -285,8 +287,8 @@ def _launch(command: list[str], environment: dict[str, str], home: Path) -> int:
 def _describe(session: int, temp_dir: Path, token_path: Path, dashboard_port: int | None) -> ClusterInfo:
     core = [p for p in in_session(session) if _name(p) in ("gcs_server", "raylet")]
     try:
-        address = (temp_dir / "ray_current_cluster").read_text().strip()
-        session_dir = (temp_dir / "session_latest").resolve(strict=True)
+        address = (temp_dir / "r" / "ray_current_cluster").read_text().strip()
+        session_dir = (temp_dir / "r" / "session_latest").resolve(strict=True)
         if len(core) != 2:
             raise OSError(f"{len(core)} of its 2 core processes run")
     except OSError as error:
@@ -358,6 +360,7 @@ def _temp_path(home: Path) -> Path:
 
 
 def _temp_dir(home: Path) -> Path:
+    """Made and closed to others; Ray opens its own temp dir to everyone, so that one lies inside."""
     path = _temp_path(home)
     try:
         path.mkdir(mode=0o700, exist_ok=True)

@@ -151,8 +151,9 @@ _MODELS: Mapping[str, type[BaseModel]] = {"price": Price, "resources": Resources
 
 
 def _explain(error: ValidationError, path: Path, tree: yaml.Node | None) -> ConfigError:
-    """The first problem, with its line and the nearest key."""
-    problem = error.errors(include_url=False)[0]
+    """The first problem, with its line and the nearest key; a misspelt key before the one missing for it."""
+    problems = error.errors(include_url=False)
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     location = problem["loc"]
     line = _line(tree, location)
     place = f"{path}{f' line {line}' if line else ''}"

@@ -7,6 +7,7 @@ there and creates one that is not, so several processes can use the workers that
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any, Literal, TypeVar
 from ..memory.chat import ChatRequest, Chunk, Completion
 from ..memory.errors import ClusterError, PodiumError
 from ..router.types import ModelSpec
+from .answers import WorkerLost
 from .cluster import NAMESPACE
 from .contract import OnDispatch, WorkerStatus
 from .host import DEFAULT_FACTORY, LOAD_TIMEOUT_S, in_thread
 from .local import by_name, slots_of
-from .slots import Slots, WorkerLost
+from .slots import Slots
 
 #: seconds for Ray to place a worker, or to restart one that died
 START_TIMEOUT_S = 60.0
@@ -108,7 +110,7 @@ class _RayLink:
         self.device = ""
         self.pid: int | None = None
         self._spec = spec
-        self._arguments = (spec.model_dump_json(), str(home), create)
+        self._arguments = (_canonical(spec), str(home), create)
         self._detached = detached
         self._actor: Any = None
         self._created = False
@@ -246,6 +248,12 @@ class _RayLink:
         made = await _ray_call(lambda: actor.remote(*self._arguments))
         self._created = True
         return made
+
+
+def _canonical(spec: ModelSpec) -> str:
+    """The spec as JSON, the same in every process: sets have no order of their own."""
+    data = spec.model_dump(mode="json")
+    return json.dumps(data | {"capabilities": sorted(data["capabilities"])}, sort_keys=True)
 
 
 async def _ray_call(work: Callable[[], T]) -> T:

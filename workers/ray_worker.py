@@ -1,4 +1,4 @@
-"""The Ray actor that holds one replica of a model. Pickled with the pool's code; it never opens the database."""
+"""The Ray actor that holds one replica of a model. It never opens the database."""
 
 from __future__ import annotations
 
@@ -124,4 +124,5 @@ def _carried(error: Exception) -> ProviderError:
 def actor_class(spec: ModelSpec) -> Any:
     """A Ray actor class named after the model, which is what the dashboard lists workers by."""
     named = type(f"Model:{spec.name}", (ModelWorker,), {"__doc__": ModelWorker.__doc__})
-    return ray.remote(concurrency_groups=STATUS_GROUP)(named)
+    remote: Any = ray.remote
+    return remote(concurrency_groups=STATUS_GROUP)(named)

@@ -12,12 +12,13 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from ..memory.chat import ChatRequest, Chunk, Completion
 from ..memory.errors import PodiumError, ProviderError
 from ..router.types import ModelSpec
+from .answers import Stopwatch, WorkerLost, as_podium, batch_label, closed_error, lost_error
 from .contract import OnDispatch, WorkerStatus
 
 #: seconds an `on_dispatch` may take; it is one database commit
@@ -26,10 +27,6 @@ DISPATCH_TIMEOUT_S = 60.0
 CLOSE_GRACE_S = 3.0
 #: seconds until a replica that failed to start is tried again while another one serves
 RETRY_START_S = 5.0
-
-
-class WorkerLost(Exception):
-    """The replica died, or was given up, while it worked on a batch."""
 
 
 class Link(Protocol):
@@ -116,7 +113,7 @@ class Slots:
         replica finishes, the answer is dropped, and only then is the slot free.
         """
         if self._closed:
-            raise _closed_error(sent=False)
+            raise closed_error(sent=False)
         loop = asyncio.get_running_loop()
         ticket = _Ticket(
             request, label, emit, loop.create_future(), loop.create_future(), loop.create_future()
@@ -178,7 +175,7 @@ class Slots:
     async def close(self) -> None:
         """Refuse what waits, give what runs a few seconds, then let go of it."""
         self._closed = True
-        self._refuse_waiting(_closed_error(sent=False))
+        self._refuse_waiting(closed_error(sent=False))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_GRACE_S)
         for task in list(self._tasks):
@@ -296,7 +293,7 @@ class Slots:
         try:
             await replica.link.prepare()
         except Exception as error:  # noqa: BLE001 - whatever a start raises goes to the callers who wait for it
-            replica.state, replica.failure = "failed", _as_podium(error, self.spec.name)
+            replica.state, replica.failure = "failed", as_podium(error, self.spec.name)
             replica.retry_at = time.monotonic() + RETRY_START_S
             if all(r.state == "failed" for r in self._replicas if r.state != "stopped"):
                 self._refuse_waiting(replica.failure)
@@ -326,12 +323,12 @@ class Slots:
             replica.running -= held
             for ticket in batch:
                 if not ticket.done.done():
-                    ticket.done.set_exception(_closed_error(sent=True))
+                    ticket.done.set_exception(closed_error(sent=True))
             self._progress = time.monotonic()
             self._pump_soon()
 
     async def _send(self, replica: _Replica, batch: list[_Ticket]) -> None:
-        watch = _Stopwatch(batch[0].emit)
+        watch = Stopwatch(batch[0].emit)
         label = batch_label([t.label for t in batch], self.spec.name)
         results: Sequence[Completion | Exception]
         try:
@@ -347,7 +344,7 @@ class Slots:
                 )
         except WorkerLost as lost:
             replica.state, replica.failure = "stopped", lost
-            results = [_lost_error(replica.link.worker, lost) for _ in batch]
+            results = [lost_error(replica.link.worker, lost) for _ in batch]
         except Exception as error:  # noqa: BLE001 - whatever an engine raises goes to its callers
             results = [error for _ in batch]
         replica.calls += len(batch)
@@ -357,39 +354,7 @@ class Slots:
             if isinstance(result, Completion):
                 ticket.done.set_result(watch.stamp(result, replica.link.worker, len(batch)))
             else:
-                ticket.done.set_exception(_as_podium(result, self.spec.name))
-
-
-class _Stopwatch:
-    """Times from dispatch, as a Completion reports them."""
-
-    def __init__(self, emit: Callable[[str], None] | None) -> None:
-        self._emit = emit
-        self._begun = time.monotonic()
-        self._first = 0.0
-
-    def emit(self, piece: str) -> None:
-        self._first = self._first or time.monotonic() - self._begun
-        if self._emit is not None:
-            self._emit(piece)
-
-    def stamp(self, completion: Completion, worker: str, batch_size: int) -> Completion:
-        return replace(
-            completion,
-            worker=worker,
-            first_token_s=self._first or completion.first_token_s,
-            total_s=time.monotonic() - self._begun,
-            batch_size=max(batch_size, completion.batch_size),
-        )
-
-
-def batch_label(labels: Sequence[str], model: str) -> str:
-    """The name under which a batch is shown: the one label, or `run/<id> <n> calls model=<model>`."""
-    if len(set(labels)) == 1:
-        return labels[0]
-    runs = {label.split(" ", 1)[0] for label in labels}
-    run = runs.pop() + " " if len(runs) == 1 else ""
-    return f"{run}{len(labels)} calls model={model}"
+                ticket.done.set_exception(as_podium(result, self.spec.name))
 
 
 async def _clear(on_dispatch: OnDispatch, worker: str) -> None:
@@ -405,28 +370,3 @@ async def _clear(on_dispatch: OnDispatch, worker: str) -> None:
             mend="check that the database answers: podium doctor",
             sent=False,
         ) from error
-
-
-def _as_podium(error: Exception, model: str) -> PodiumError:
-    if isinstance(error, PodiumError):
-        return error
-    wrapped = ProviderError(
-        f"the engine of model {model} failed: {type(error).__name__}: {error}",
-        mend=f"podium models test {model}",
-        retryable=False,
-    )
-    wrapped.__cause__ = error
-    return wrapped
-
-
-def _lost_error(worker: str, lost: WorkerLost) -> ProviderError:
-    return ProviderError(
-        f"worker {worker} was lost while it answered: {lost}",
-        mend="the call can be tried again; podium status shows whether the worker is back",
-        retryable=True,
-        sent=True,
-    )
-
-
-def _closed_error(*, sent: bool) -> ProviderError:
-    return ProviderError("the pool was closed", mend="open a new pool", retryable=not sent, sent=sent)

@@ -11,6 +11,7 @@ The last message of a request decides; what follows a command is echoed where th
 `!stall PATH`       answers when the file PATH exists, or after 30 s
 `!batches`          the answer lists the sizes of all batches so far, e.g. `1 4 2`
 `!pid`              the answer is the process id
+`!env NAME`         the answer is the repr of that environment variable
 `a !cut b`          a stream breaks with a `ProviderError` after the word `!cut`
 =================== ==========================================================
 
@@ -145,6 +146,8 @@ class EchoEngine:
             return " ".join(map(str, self.batches))
         if command == "!pid":
             return str(os.getpid())
+        if command == "!env":
+            return repr(os.environ.get(rest))
         return f"echo: {prompt}"
 
 

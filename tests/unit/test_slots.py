@@ -9,7 +9,8 @@ import pytest
 from podium.memory.chat import ChatRequest, Completion, Usage
 from podium.memory.errors import ClusterError, ConfigError, ProviderError
 from podium.workers import slots as slots_module
-from podium.workers.slots import Slots, WorkerLost, batch_label
+from podium.workers.answers import WorkerLost, batch_label
+from podium.workers.slots import Slots
 from podium.workers.testing import ask, echo_spec
 
 LABEL = "run/1 task/a model=echo"

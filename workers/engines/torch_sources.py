@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
+from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ...memory.errors import ConfigError
@@ -34,7 +37,7 @@ class Loaded:
 
 
 def load_source(spec: ModelSpec, home: Path, dtype: torch.dtype, device: str) -> Loaded:
-    """The model of `spec.source` on `device`, ready to generate. Nothing is downloaded, no code of the model runs.
+    """The model of `spec.source` on `device`. Nothing is downloaded, and no code from its folder runs.
 
     Raises:
         ConfigError: the source is missing or transformers cannot load it.
@@ -68,9 +71,17 @@ def _pretrained(spec: ModelSpec, home: Path, dtype: torch.dtype) -> tuple[Any, A
     else:
         path = model_path(spec.source, home)
         where, extra = str(path.parent), {"gguf_file": path.name}
+        _silence_gguf_bar()
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, **extra}
     tokenizer = AutoTokenizer.from_pretrained(where, **options)
     return tokenizer, AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options)
+
+
+def _silence_gguf_bar() -> None:
+    """This one bar of transformers does not hear `disable_progress_bar`."""
+    module = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    if hasattr(module, "tqdm"):
+        vars(module)["tqdm"] = partial(tqdm, disable=True)
 
 
 def _tiny(context: int, dtype: torch.dtype) -> tuple[Any, Any]:
