@@ -498,9 +498,10 @@ class Podium:
 def _checked(workflow: Workflow | str | Path) -> tuple[Workflow, Path]:
     """A workflow that can run, and the folder its `module:name` references are imported from."""
     if isinstance(workflow, Workflow):
-        from .graph import validate
+        from .graph import callables, validate
+        from .signatures import folder_of
 
-        root = Path.cwd()
+        root = folder_of(callables(workflow)) or Path.cwd()
         if problems := validate(workflow, check_imports=root):
             raise WorkflowError(problems)
         return workflow, root

@@ -101,6 +101,11 @@ def critical_path_levels(workflow: Workflow) -> dict[str, int]:
     return {name: levels[name] for name in workflow.tasks}
 
 
+def callables(workflow: Workflow) -> list[str]:
+    """Every "module:name" that a workflow and the workflows in it name, in their order."""
+    return [name for _, name in _callables(_embedded(workflow, ()))]
+
+
 def check_inputs(workflow: Workflow, values: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of a run: `values` checked against the declared types, defaults filled in.
 

@@ -15,6 +15,7 @@ import pkgutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,25 @@ class Signature:
     takes_any: bool = False
     error: str = ""
     mend: str = ""
+
+
+def folder_of(names: Iterable[str]) -> Path | None:
+    """The folder that the first of these "module:name" is imported from in this process.
+
+    None: none of the modules is imported here, or all of them are installed and need no folder.
+    """
+    installed = {Path(path).resolve() for path in sysconfig.get_paths().values()}
+    for name in names:
+        module = name.partition(":")[0]
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if file is None:
+            continue
+        above = Path(file).resolve().parents
+        # a package's own file is __init__.py, one folder deeper
+        depth = module.count(".") + (Path(file).stem == "__init__")
+        if depth < len(above) and not installed.intersection(above):
+            return above[depth]
+    return None
 
 
 def read_signatures(names: Iterable[str], root: Path, *, timeout: float = TIMEOUT) -> dict[str, Signature]:

@@ -40,6 +40,8 @@ STOP_GRACE_S = 2.0
 OBJECT_STORE_BYTES = 100_000_000
 #: a unix socket's path has at most 107 bytes, and Ray adds about 66 to its temp dir
 _TEMP_DIR_LIMIT = 36
+#: Ray ends a driver 60 s after its head died; ours lives on, to report it or to go on without
+_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def connect(info: ClusterInfo) -> None:
     Raises:
         ClusterError: the head does not answer, or this process is connected to another cluster.
     """
-    os.environ.update(_client_environment(info.token_path))
+    os.environ.update(_client_environment(info.token_path) | {_PATIENCE: "3600"})
     os.environ.pop("RAY_AUTH_TOKEN", None)
     import ray
     from ray.exceptions import RayError
@@ -245,7 +247,7 @@ def _client_environment(token_path: Path) -> dict[str, str]:
 
 
 def _environment(token_path: Path) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")}
+    inherited = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", _PATIENCE)}
     return (
         inherited
         | _client_environment(token_path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -116,8 +117,20 @@ class _RayLink:
         self._created = False
 
     async def prepare(self) -> None:
-        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-        seen = await self._reach(deadline)
+        try:
+            await self._load()
+        except WorkerLost:
+            # The first may have reached a process that was dying already; the second has no such excuse.
+            try:
+                await self._load()
+            except WorkerLost as lost:
+                raise ClusterError(
+                    f"worker {self.worker} was lost while it loaded its model: {lost}",
+                    mend="it may be short of memory: use a smaller model or fewer replicas",
+                ) from lost
+
+    async def _load(self) -> None:
+        seen = await self._reach(asyncio.get_running_loop().time() + START_TIMEOUT_S)
         if tuple(seen["fingerprint"]) != (self._arguments[0], self._arguments[2]):
             self._actor = None
             raise ClusterError(
@@ -125,11 +138,6 @@ class _RayLink:
             )
         try:
             self.device = await _bounded(self._actor.prepare.remote(), LOAD_TIMEOUT_S)
-        except WorkerLost as lost:
-            raise ClusterError(
-                f"worker {self.worker} was lost while it loaded its model: {lost}",
-                mend="it may be short of memory: use a smaller model or fewer replicas",
-            ) from lost
         except TimeoutError as error:
             raise self._unreachable("it did not load its model in time") from error
         self.pid = seen["pid"]
@@ -285,6 +293,6 @@ async def _unwrapped(reference: Awaitable[T]) -> T:
             raise cause from None
         raise RuntimeError(f"{type(cause).__name__}: {cause}") from error
     except (RayActorError, WorkerCrashedError) as error:
-        raise WorkerLost(str(error).strip().splitlines()[0]) from error
+        raise WorkerLost(textwrap.shorten(str(error), 200, placeholder="…")) from error
     except RayError as error:
         raise ClusterError(f"Ray: {error}", mend="podium status") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,34 +16,21 @@ if TYPE_CHECKING:
 def up(
     cpus: Annotated[int | None, typer.Option(metavar="N", min=1, help="CPUs that Ray may use.")] = None,
     gpus: Annotated[int | None, typer.Option(metavar="N", min=0, help="GPUs that Ray may use.")] = None,
-    dashboard_port: Annotated[int | None, typer.Option(metavar="PORT", help="Default: the first free from 8265.")] = None,
+    dashboard_port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Default: the first free from 8265.")
+    ] = None,
     dashboard: Annotated[bool, typer.Option(help="Start the Ray dashboard.")] = True,
     timeout: Annotated[float, typer.Option(metavar="S", help="Seconds to wait for the models.")] = 120.0,
     pool: Pool = None,
     as_json: Json = False,
 ) -> None:
     """Start the Ray pool and an engine that takes submitted runs. Harmless when they are up."""
-    import time
-
-    from ...memory.database import Database
-    from ...workers.cluster import start_head
-    from ...workers.poolfile import load_pool
-    from ..service import engine_status, start_engine
+    from ..service import engine_status
 
     found = settings(pool)
-    file = load_pool(found.pool_file, found.home)
-    database = Database(found.database)
-    database.ensure_schema()
-    database.close()
-    for spec in file.models.values():
-        _check(spec, found)
     if engine_status(found.home) is None:
-        began = time.monotonic()
-        note("starting the Ray head …")
-        start_head(found.home, num_cpus=cpus, num_gpus=gpus, dashboard_port=dashboard_port, dashboard=dashboard)
-        note(f"starting {len(file.models)} models: {', '.join(file.models)} …")
-        start_engine(found, seconds=timeout)
-        note(f"ready after {time.monotonic() - began:.1f} s")
+        head = {"num_cpus": cpus, "num_gpus": gpus, "dashboard_port": dashboard_port, "dashboard": dashboard}
+        _start(found, head, timeout)
     else:
         note("it is up already")
     record = _state(found)
@@ -53,12 +40,34 @@ def up(
         _tell(record)
 
 
-def _check(spec: object, found: Settings) -> None:
-    from ...router.types import ModelSpec
+def _start(found: Settings, head: dict[str, Any], timeout: float) -> None:
+    """Head, actors and engine. What can be known to be missing is said before anything starts."""
+    import time
+
+    from ...memory.database import Database
+    from ...workers.cluster import cluster_info, start_head, stop_head
+    from ...workers.poolfile import load_pool
+    from ..service import start_engine
     from .models import check_source
 
-    assert isinstance(spec, ModelSpec)
-    check_source(spec, found.home)
+    file = load_pool(found.pool_file, found.home)
+    for spec in file.models.values():
+        check_source(spec, found.home)
+    database = Database(found.database)
+    database.ensure_schema()
+    database.close()
+    began = time.monotonic()
+    was_up = cluster_info(found.home) is not None
+    note("starting the Ray head …")
+    start_head(found.home, **head)
+    note(f"starting {', '.join(file.models)} …")
+    try:
+        start_engine(found, seconds=timeout)
+    except BaseException:
+        if not was_up:
+            stop_head(found.home)
+        raise
+    note(f"ready after {time.monotonic() - began:.1f} s")
 
 
 def down(as_json: Json = False) -> None:

@@ -100,7 +100,9 @@ def iso(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False, right: str = "") -> None:
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False, right: str = ""
+) -> None:
     """A table: drawn on a terminal, in plain aligned columns that are never cut on a pipe.
 
     `right` names the columns whose cells end at the right, separated by spaces.

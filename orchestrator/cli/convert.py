@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
 def error_info(data: Mapping[str, Any] | None) -> ErrorInfo | None:
     """An error as it is stored, with what a reader needs of it."""
     if data is None:
@@ -120,7 +121,8 @@ def show_out(run: Run, chain: ChainOut | None = None) -> ShowOut:
         for a in run.attempts
     )
     effects = _by_task(
-        (e.task, EffectOut(**{name: getattr(e, name) for name in EffectOut.model_fields})) for e in run.effects
+        (e.task, EffectOut(**{name: getattr(e, name) for name in EffectOut.model_fields}))
+        for e in run.effects
     )
     record = run.record
     return ShowOut(

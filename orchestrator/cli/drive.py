@@ -225,7 +225,11 @@ def _bill(found: Run) -> None:
             note(line)
     elif found.status in ("failed", "stopped"):
         note(f"error: {render.error_text(found)}")
-        again = f"podium resume {found.id} --budget USD" if found.status == "stopped" else f"podium retry {found.id}"
+        again = (
+            f"podium resume {found.id} --budget USD"
+            if found.status == "stopped"
+            else f"podium retry {found.id}"
+        )
         note(f"  → {again}")
     note(f"  → podium show {found.id}")
 
@@ -247,4 +251,6 @@ def write(path: Path, text: str) -> None:
         finally:
             Path(name).unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", mend="give -o a path you may write to") from error
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}", mend="give -o a path you may write to"
+        ) from error

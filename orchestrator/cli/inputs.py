@@ -1,11 +1,11 @@
 """`-i name=value`: inputs of a run from the command line, by the type that the workflow declares.
 
-    -i title=Tides               text, where the type is str
-    -i limit=3  -i tags='["a"]'  JSON, where it is not
-    -i text=@notes.txt           the text of a file; `@-` reads stdin
-    -i docs=@papers/             every text file of a folder, sorted by name: list[str]
-    -i rows=@rows.csv            a list of objects (.csv, .jsonl), any JSON (.json)
-    -i docs=@a.txt -i docs=@b.txt  the elements of a list, one by one
+-i title=Tides               text, where the type is str
+-i limit=3  -i tags='["a"]'  JSON, where it is not
+-i text=@notes.txt           the text of a file; `@-` reads stdin
+-i docs=@papers/             every text file of a folder, sorted by name: list[str]
+-i rows=@rows.csv            a list of objects (.csv, .jsonl), any JSON (.json)
+-i docs=@a.txt -i docs=@b.txt  the elements of a list, one by one
 """
 
 from __future__ import annotations
@@ -152,7 +152,11 @@ def _read(path: Path) -> str:
             raise ValueError(f"{path} is larger than {MAX_BYTES // 2**20} MiB")
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        why = f"there is no file {path}" if isinstance(error, FileNotFoundError) else f"{path}: {error.strerror}"
+        why = (
+            f"there is no file {path}"
+            if isinstance(error, FileNotFoundError)
+            else f"{path}: {error.strerror}"
+        )
         raise ValueError(f"{why} (write @@ for a text that begins with @)") from error
 
 

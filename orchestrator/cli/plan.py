@@ -27,7 +27,9 @@ def plan(
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="The model that plans.")] = None,
     budget: Annotated[str | None, typer.Option(metavar="USD", help="What planning may cost.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the YAML there.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the YAML there.")
+    ] = None,
     pool: Pool = None,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +86,9 @@ def plan_to_run(
     if yes:
         return made.workflow
     if not is_person():
-        raise UsageError("nobody is there to agree to the plan", mend="add --yes, or plan first: podium plan GOAL -o FILE")
+        raise UsageError(
+            "nobody is there to agree to the plan", mend="add --yes, or plan first: podium plan GOAL -o FILE"
+        )
     if not confirm("run this plan?"):
         note("nothing was run")
         raise typer.Exit(0)
@@ -102,7 +106,12 @@ def _filled(workflow: Workflow, goal: str) -> Workflow:
 
 
 def _make(
-    podium: Podium, goal: str, values: dict[str, Any], model: str | None, tools: Sequence[str], budget: str | None
+    podium: Podium,
+    goal: str,
+    values: dict[str, Any],
+    model: str | None,
+    tools: Sequence[str],
+    budget: str | None,
 ) -> GoalPlan:
     from .inputs import types_of
 

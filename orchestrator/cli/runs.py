@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 Inputs = Annotated[
     list[str] | None,
     typer.Option(
-        "--input", "-i", metavar="NAME=VALUE", help="An input: text or JSON by its type; @file, @folder/ read."
+        "--input",
+        "-i",
+        metavar="NAME=VALUE",
+        help="An input: text or JSON by its type; @file, @folder/ read.",
     ),
 ]
 Budget = Annotated[str | None, typer.Option(metavar="USD", help="What the run may cost at most.")]
-OutFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the outputs there.")]
+OutFile = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the outputs there.")
+]
 Local = Annotated[bool, typer.Option("--local", help="Run in this process even when an engine is up.")]
 
 runs_app = typer.Typer(help="List runs, newest first; `prune` deletes old ones.", rich_markup_mode=None)
@@ -32,11 +37,17 @@ def run(
     approve: Annotated[
         list[str] | None, typer.Option(metavar="TASK", help="Approve this task beforehand; repeatable.")
     ] = None,
-    goal: Annotated[str | None, typer.Option(metavar="TEXT", help="Plan a workflow for this, then run it.")] = None,
+    goal: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Plan a workflow for this, then run it.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to podium's own questions.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and print the plan table only.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Validate and print the plan table only.")
+    ] = False,
     output: OutFile = None,
-    deadline: Annotated[float | None, typer.Option(metavar="S", min=0, help="Seconds the run may take.")] = None,
+    deadline: Annotated[
+        float | None, typer.Option(metavar="S", min=0, help="Seconds the run may take.")
+    ] = None,
     priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first.")] = 0,
     policy: Annotated[str | None, typer.Option(metavar="KIND", help="cheapest or fixed.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Use this model for every call.")] = None,
@@ -50,7 +61,9 @@ def run(
     from . import drive
 
     if (workflow is None) == (goal is None):
-        raise UsageError("give a workflow or a --goal, one of them", mend="podium run WORKFLOW.yaml, or --goal TEXT")
+        raise UsageError(
+            "give a workflow or a --goal, one of them", mend="podium run WORKFLOW.yaml, or --goal TEXT"
+        )
     if detach and local:
         raise UsageError("--detach and --local exclude each other", mend="leave one of them out")
     routing = drive.routing(policy, model)
@@ -70,7 +83,9 @@ def run(
         if detach and not podium.engine_alive():
             from ...memory.errors import ClusterError
 
-            raise ClusterError("no engine is up to take the run", mend="podium up, or run it without --detach")
+            raise ClusterError(
+                "no engine is up to take the run", mend="podium up, or run it without --detach"
+            )
         drive.run(podium, given, drive.Ways(as_json, output, local, detach))
 
 
@@ -199,7 +214,9 @@ def runs(
         return
     from ...memory.money import format_usd
 
-    rows = [[r.id, r.workflow, r.status, format_usd(r.cost_nano), iso(r.record.created_at) or ""] for r in found]
+    rows = [
+        [r.id, r.workflow, r.status, format_usd(r.cost_nano), iso(r.record.created_at) or ""] for r in found
+    ]
     table(["run", "workflow", "status", "USD", "created"], rows, right="USD")
 
 
@@ -219,7 +236,9 @@ def _statuses(given: list[str]) -> list[str]:
 
 @runs_app.command("prune")
 def prune(
-    older_than: Annotated[str, typer.Option(metavar="AGE", help="30d, 12h, 45m: ended longer ago than that.")],
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="30d, 12h, 45m: ended longer ago than that.")
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
@@ -255,4 +274,3 @@ def _age(text: str) -> float:
     if not 0 <= age < 1e11:
         raise UsageError(f"{text!r} is no age", mend="write a number and s, m, h, d or w: 30d")
     return age
-

@@ -18,7 +18,9 @@ _INTERRUPTED = 130
 
 def show(
     run_id: RunId,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every element, call and alternative.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Every element, call and alternative.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the event chain.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +52,9 @@ def _tell_chain(chain: ChainOut, as_json: bool) -> None:
         if not as_json:
             print(f"\nEvents: the chain of {chain.events} holds")
         return
-    note(f"error: event {chain.first_bad} does not fit the chain: the record was changed\n  → restore a backup")
+    note(
+        f"error: event {chain.first_bad} does not fit the chain: the record was changed\n  → restore a backup"
+    )
     raise typer.Exit(1)
 
 

@@ -1,1 +1,105 @@
-"""Podium."""
+"""Podium: durable multi-step agent workflows over a pool of models.
+
+    from podium import Podium, Workflow
+
+    with Podium() as podium:
+        run = podium.run("brief.yaml", docs=["…"], budget="0.05")
+        print(run.output, run.cost)
+
+Importing this costs next to nothing (PEP 562): each name brings its module when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from podium.agents.tools import Tool, tool
+    from podium.memory.chat import ChatRequest, Chunk, Completion, Message, Usage
+    from podium.memory.errors import (
+        BudgetStopped,
+        ClusterError,
+        ConfigError,
+        ContextTooLong,
+        NotFound,
+        PodiumError,
+        ProviderError,
+        StaleEpoch,
+        StructuredOutputError,
+        TaskError,
+        UsageError,
+        WaitingForPerson,
+    )
+    from podium.memory.events import EventRecord
+    from podium.orchestrator.client import GoalPlan, Podium
+    from podium.orchestrator.loader import load_workflow
+    from podium.orchestrator.problems import Problem, WorkflowError
+    from podium.orchestrator.settings import Settings, load_settings
+    from podium.orchestrator.views import Run, TaskView
+    from podium.orchestrator.workflow import Workflow
+    from podium.router.types import ModelSpec, Price, Resources
+
+    __version__: str
+
+#: name → the module it is in
+_HOMES = {
+    "Podium": "orchestrator.client",
+    "GoalPlan": "orchestrator.client",
+    "Run": "orchestrator.views",
+    "TaskView": "orchestrator.views",
+    "Workflow": "orchestrator.workflow",
+    "load_workflow": "orchestrator.loader",
+    "Problem": "orchestrator.problems",
+    "WorkflowError": "orchestrator.problems",
+    "Settings": "orchestrator.settings",
+    "load_settings": "orchestrator.settings",
+    "Tool": "agents.tools",
+    "tool": "agents.tools",
+    "ModelSpec": "router.types",
+    "Price": "router.types",
+    "Resources": "router.types",
+    "EventRecord": "memory.events",
+    "ChatRequest": "memory.chat",
+    "Chunk": "memory.chat",
+    "Completion": "memory.chat",
+    "Message": "memory.chat",
+    "Usage": "memory.chat",
+    "BudgetStopped": "memory.errors",
+    "ClusterError": "memory.errors",
+    "ConfigError": "memory.errors",
+    "ContextTooLong": "memory.errors",
+    "NotFound": "memory.errors",
+    "PodiumError": "memory.errors",
+    "ProviderError": "memory.errors",
+    "StaleEpoch": "memory.errors",
+    "StructuredOutputError": "memory.errors",
+    "TaskError": "memory.errors",
+    "UsageError": "memory.errors",
+    "WaitingForPerson": "memory.errors",
+}
+
+__all__ = [
+    "BudgetStopped", "ChatRequest", "Chunk", "ClusterError", "Completion", "ConfigError", "ContextTooLong",
+    "EventRecord", "GoalPlan", "Message", "ModelSpec", "NotFound", "Podium", "PodiumError", "Price",
+    "Problem", "ProviderError", "Resources", "Run", "Settings", "StaleEpoch", "StructuredOutputError", "TaskError",
+    "TaskView", "Tool", "Usage", "UsageError", "WaitingForPerson", "Workflow", "WorkflowError", "__version__",
+    "load_settings", "load_workflow", "tool",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("podium")
+    elif name in _HOMES:
+        value = getattr(import_module(f"podium.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""What only Ray's pool does: names in the dashboard, recovery of dead workers, several processes on one pool."""
+"""What only Ray's pool does: names in the dashboard, recovery, several processes on one pool."""
 
 from __future__ import annotations
 
