@@ -21,14 +21,6 @@ PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	done)
 endif
 
-# reads `podium runs --json` (newest first) and prints the newest run's id
-define NEWEST
-import json, sys
-runs = json.load(sys.stdin)
-print((runs["runs"] if isinstance(runs, dict) else runs)[0]["run_id"])
-endef
-export NEWEST
-
 .PHONY: setup demo test lint bench clean
 .DEFAULT_GOAL := setup
 
@@ -64,7 +56,7 @@ demo: $(BASE)
 	podium models pull smollm2-135m; \
 	podium up; \
 	podium run examples/brief.yaml -i docs=@examples/data/federalist --approve publish; \
-	podium show "$$(podium runs --json | $(BIN)/python -c "$$NEWEST")"
+	podium show last
 
 test: $(DEV)
 	$(BIN)/python -m pytest $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 from pydantic import BaseModel
 
 EXCERPTS = Path(__file__).parent / "data" / "federalist"

@@ -8,36 +8,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 import triage_steps
 from podium import Podium, Run, Workflow
-from pydantic import BaseModel
 
 LOG = Path(__file__).parent / "data" / "postgresql.log"
 
 CLASSIFY = """\
-A line of a database's log. Give its severity (info: normal operation; warning: one request failed; \
-critical: the service is in danger), the component it is about and the problem in a few words.
+{item}
 
-{item}"""
-
-
-class Entry(BaseModel):
-    severity: Literal["info", "warning", "critical"]
-    component: str
-    problem: str
+Is this line of a database's log info (nothing is wrong), a warning (one request failed) or critical (the \
+server is in danger)? Which component is it about, and what is the problem, in a few words?"""
 
 
 def build() -> Workflow:
     wf = Workflow("triage")
     lines = wf.input("lines", list[str])
-    entries = wf.map("entries", over=lines, prompt=CLASSIFY, output=Entry, max_tokens=80)
+    entries = wf.map("entries", over=lines, prompt=CLASSIFY, output=triage_steps.Entry, max_tokens=80)
     worst = wf.python(
         "worst",
         triage_steps.worst,
         with_={"entries": entries},
-        output={"severity": "str", "problems": "list[str]"},
+        output=triage_steps.Worst,
     )
     wf.llm(
         "page",

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
-ORDER = ["info", "warning", "critical"]
+from pydantic import BaseModel
+
+Severity = Literal["info", "warning", "critical"]
+ORDER: list[Severity] = ["info", "warning", "critical"]
 
 
-def worst(entries: list[dict[str, Any]]) -> dict[str, Any]:
+class Entry(BaseModel):
+    severity: Severity
+    component: str
+    problem: str
+
+
+class Worst(BaseModel):
+    severity: Severity
+    problems: list[str]
+
+
+def worst(entries: list[Entry]) -> Worst:
     """The highest severity, and the problems that have it."""
-    top = max(entries, key=lambda entry: ORDER.index(entry["severity"]))["severity"]
-    return {"severity": top, "problems": [e["problem"] for e in entries if e["severity"] == top]}
+    top = max((entry.severity for entry in entries), key=ORDER.index)
+    return Worst(severity=top, problems=[e.problem for e in entries if e.severity == top])
 
 
-def report(entries: list[dict[str, Any]], message: str | None) -> str:
+def report(entries: list[Entry], message: str | None) -> str:
     """A table of the entries, and the message to the engineer on duty if there is one."""
-    rows = [f"{e['severity']:<9} {e['component']:<24.24} {e['problem']}" for e in entries]
+    rows = [f"{e.severity:<9} {e.component:<24.24} {e.problem}" for e in entries]
     return "\n".join(
         [f"{'SEVERITY':<9} {'COMPONENT':<24} PROBLEM", *rows, "", message or "Nobody has to be woken."]
     )

@@ -1,4 +1,4 @@
-"""Content-addressed values: JSON in canonical form, stored once a tenant by its SHA-256."""
+"""Content-addressed values: JSON, stored once a tenant by the SHA-256 of its bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ def canonical(value: Any) -> bytes:
     Raises:
         TypeError: the value is no JSON.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _json(value, sort_keys=True)
+
+
+def _json(value: Any, *, sort_keys: bool = False) -> bytes:
+    text = json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -54,8 +58,8 @@ def insert_missing(connection: Connection, table: type[Base], rows: list[dict[st
 
 
 def put(connection: Connection, tenant: str, value: Any) -> str:
-    """Store a JSON value; returns its hash."""
-    data = canonical(value)
+    """Store a JSON value; returns its hash. Keys keep their order: models write a type's fields in it."""
+    data = _json(value)
     digest = hashlib.sha256(data).hexdigest()
     insert_missing(connection, Blob, [{"tenant": tenant, "hash": digest, "data": data}])
     return digest

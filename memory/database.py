@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from .errors import ConfigError, PodiumError
 
-__all__ = ["HEAD", "Connection", "Database", "parse_url"]
+__all__ = ["HEAD", "Connection", "Database", "is_conflict", "parse_url"]
+
+T = TypeVar("T")
 
 #: seconds a writer waits for another process's transaction
 BUSY_TIMEOUT = 30.0
+#: times that a transaction is tried which Postgres gave up for another one
+CONFLICT_TRIES = 5
+#: SQLSTATEs of a serialization failure and of a deadlock
+CONFLICTS = ("40001", "40P01")
 
 
 def parse_url(url: str) -> URL:
@@ -82,26 +88,54 @@ class Database:
 
         Raises:
             ConfigError: the database cannot be reached.
+            PodiumError: it refused a query.
         """
-        with self._connect(write=False) as connection:
-            try:
+        try:
+            with self._connect(write=False) as connection:
                 yield connection
-            except OperationalError as error:
-                raise PodiumError(
-                    f"the database cannot be read: {_reason(error)}",
-                    mend="check that its server or disk works",
-                ) from error
+        except DBAPIError as error:
+            raise PodiumError(
+                f"the database cannot be read: {_reason(error)}",
+                mend="check that its server or disk works; `podium doctor` tells more",
+            ) from error
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that commits at the end of the block and rolls back when it raises."""
+        """A transaction that commits at the end of the block and rolls back when it raises.
+
+        SQLAlchemy's errors pass through: see `transact`.
+        """
         with self._connect(write=True) as connection:
             yield connection
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in a transaction of its own; tried again when Postgres gave it up for another one.
+
+        Raises:
+            ConfigError: the database cannot be reached.
+            PodiumError: it refused the transaction, or `work` raised it; nothing was written.
+        """
+        tries = 1
+        while True:
+            try:
+                with self.write() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if tries < CONFLICT_TRIES and is_conflict(error):
+                    tries += 1
+                    continue
+                raise PodiumError(
+                    f"the database refused the transaction: {_reason(error)}",
+                    mend="check its disk space and permissions, then try again; nothing was written",
+                ) from error
 
     @contextlib.contextmanager
     def _connect(self, *, write: bool) -> Iterator[Connection]:
         try:
             connection = self.engine.connect().execution_options(podium_write=write)
+            if not write and not self.is_sqlite:
+                # else each query of a read would see a state of its own
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
         except DBAPIError as error:
             raise ConfigError(
                 f"cannot open the database {self.url.render_as_string()}: {_reason(error)}",
@@ -119,8 +153,7 @@ class Database:
         """Bring the schema to the newest revision; returns it."""
         from alembic import command
 
-        with self.write() as connection:
-            command.upgrade(_alembic_config(connection), "head")
+        self.transact(lambda connection: command.upgrade(_alembic_config(connection), "head"))
         return self.revision() or ""
 
     def revision(self) -> str | None:
@@ -204,3 +237,8 @@ def _sqlite_begin(connection: Connection) -> None:
 
 def _reason(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0] if error.orig else str(error)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether Postgres gave a transaction up for another one: it may be tried again as it is."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in CONFLICTS

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from .content import get, put
-from .events import NewEvent, append
-from .tables import Effect, Run
+from .events import NewEvent, append, fence
+from .tables import Effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def load(connection: Connection, run_id: str, key: str) -> EffectState | None:
 
 def request(connection: Connection, run_id: str, epoch: int, new: NewEffect, *, status: str) -> None:
     """Record that a tool is to be called: `requested` (needs a person), `approved` or `started`."""
-    tenant = connection.execute(select(Run.tenant).where(Run.id == run_id)).scalar_one()
+    tenant = fence(connection, run_id, epoch)
     connection.execute(
         insert(Effect).values(
             run_id=run_id,
@@ -80,16 +80,20 @@ def finish(
     connection: Connection, run_id: str, epoch: int, key: str, *, result: Any = None, error: str | None = None
 ) -> None:
     """Record what the tool answered."""
-    tenant = connection.execute(select(Run.tenant).where(Run.id == run_id)).scalar_one()
+    tenant = fence(connection, run_id, epoch)
     values: dict[str, Any] = {"error": error, "finished_at": time.time()}
     if error is None:
         values["result_blob"] = put(connection, tenant, result)
     _move(connection, run_id, epoch, key, "done" if error is None else "failed", values)
 
 
-def recover(connection: Connection, run_id: str) -> None:
-    """After a crash: started reads may be done again, any other started effect is uncertain."""
-    started = (Effect.run_id == run_id, Effect.status == "started")
+def recover(connection: Connection, run_id: str, task: str | None = None) -> None:
+    """After a crash (or, with `task`, after an attempt that was cut off): started reads may be done again,
+    any other started effect is uncertain.
+    """
+    started = [Effect.run_id == run_id, Effect.status == "started"]
+    if task is not None:
+        started.append(Effect.task == task)
     connection.execute(update(Effect).where(*started, Effect.effect == "read").values(status="approved"))
     connection.execute(update(Effect).where(*started).values(status="uncertain"))
 
@@ -108,6 +112,7 @@ def answer(connection: Connection, run_id: str, task: str, *, approved: bool) ->
 def _move(
     connection: Connection, run_id: str, epoch: int, key: str, status: str, values: dict[str, Any]
 ) -> None:
+    fence(connection, run_id, epoch)
     row = connection.execute(
         update(Effect)
         .where(Effect.run_id == run_id, Effect.key == key)

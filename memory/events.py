@@ -41,6 +41,32 @@ def event_hash(previous: str, run_id: str, seq: int, event: NewEvent, at: float)
     return hashlib.sha256(body).hexdigest()
 
 
+def fence(connection: Connection, run_id: str, epoch: int | None = None) -> str:
+    """Lock a run for this transaction, before anything of it is written; returns its tenant.
+
+    All writers of a run lock its row first, so that they come one after the other and never in a deadlock.
+
+    Raises:
+        NotFound: no such run.
+        StaleEpoch: with `epoch`: another engine has claimed the run.
+    """
+    return _lock(connection, run_id, epoch).tenant
+
+
+def _lock(connection: Connection, run_id: str, epoch: int | None) -> Any:
+    query = select(Run.event_seq, Run.event_head, Run.epoch, Run.tenant).where(Run.id == run_id)
+    row = connection.execute(query.with_for_update()).first()
+    if row is None:
+        raise NotFound(f"there is no run {run_id}", mend="`podium runs` lists them")
+    if epoch is not None and row.epoch != epoch:
+        raise StaleEpoch(
+            f"the run is at epoch {row.epoch}, this engine's is {epoch}",
+            mend="another engine drives the run now; watch it with `podium watch`",
+            run=run_id,
+        )
+    return row
+
+
 def append(
     connection: Connection,
     run_id: str,
@@ -57,17 +83,7 @@ def append(
         NotFound: no such run.
         StaleEpoch: another engine has claimed the run.
     """
-    query = select(Run.event_seq, Run.event_head, Run.epoch, Run.tenant).where(Run.id == run_id)
-    row = connection.execute(query.with_for_update()).first()
-    if row is None:
-        raise NotFound(f"there is no run {run_id}", mend="`podium runs` lists them")
-    seq, head, current, tenant = row
-    if epoch is not None and current != epoch:
-        raise StaleEpoch(
-            f"run {run_id} is at epoch {current}, this engine's is {epoch}",
-            mend="another engine drives the run now; watch it with `podium watch`",
-            run=run_id,
-        )
+    seq, head, _, tenant = _lock(connection, run_id, epoch)
     now = time.time()
     rows = []
     for event in events:

@@ -76,7 +76,7 @@ def put_revision(
     if insert_missing(connection, Item, [row]):
         item_id, version = row["id"], 1
     else:
-        query = select(Item.id).where(*_at(place))
+        query = select(Item.id).where(*_at(place)).with_for_update()
         item_id = connection.execute(query).scalar_one()
         last = select(Revision.version).where(Revision.item_id == item_id).order_by(Revision.version.desc())
         version = (connection.execute(last.limit(1)).scalar() or 0) + 1

@@ -17,11 +17,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import faults
-from .database import Database
+from .database import CONFLICT_TRIES, Database, is_conflict
 from .errors import PodiumError
 
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
+#: name of the commit, what to do, who waits for it
+Entry = tuple[str, Work, Future[Any]]
 
 #: writes that share one transaction at most
 MAX_BATCH = 512
@@ -32,7 +34,7 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._queue: queue.SimpleQueue[tuple[str, Work, Future[Any]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="podium-journal", daemon=True)
@@ -72,37 +74,56 @@ class Journal:
                     last = True
                     break
                 batch.append(following)
-            self._commit(batch)
+            # from here on a caller can no longer cancel its future, only stop waiting for it
+            self._commit([entry for entry in batch if entry[2].set_running_or_notify_cancel()])
             if last:
                 return
 
-    def _commit(self, batch: list[tuple[str, Work, Future[Any]]]) -> None:
-        outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+    def _commit(self, batch: list[Entry]) -> None:
+        if not batch:
+            return
         try:
-            with self.database.write() as connection:
-                for name, work, future in batch:
-                    outcomes.append((future, *_attempt(connection, work)))
-                    faults.hit(name, "before")
-        except (SQLAlchemyError, PodiumError) as error:
+            outcomes = self._write(batch)
+        except BaseException as error:  # noqa: BLE001 - the thread must live: all later writes need it
             for _, _, future in batch:
                 future.set_exception(_storage_error(error))
             return
-        for name, _, _ in batch:
-            faults.hit(name, "after")
-        for future, result, failure in outcomes:
+        for (name, _, _), (_, failure) in zip(batch, outcomes, strict=True):
+            if failure is None:
+                faults.hit(name, "after")
+        for (_, _, future), (result, failure) in zip(batch, outcomes, strict=True):
             if failure is None:
                 future.set_result(result)
             else:
                 future.set_exception(failure)
+
+    def _write(self, batch: list[Entry]) -> list[tuple[Any, BaseException | None]]:
+        """Commit a batch; again from its start when Postgres gave it up for another transaction."""
+        tries = 1
+        while True:
+            outcomes = []
+            try:
+                with self.database.write() as connection:
+                    for name, work, _ in batch:
+                        outcomes.append(_attempt(connection, work))
+                        if outcomes[-1][1] is None:
+                            faults.hit(name, "before")
+                return outcomes
+            except SQLAlchemyError as error:
+                if tries >= CONFLICT_TRIES or not is_conflict(error):
+                    raise
+                tries += 1
 
 
 def _attempt(connection: Connection, work: Work) -> tuple[Any, BaseException | None]:
     savepoint = connection.begin_nested()
     try:
         result = work(connection)
-    except Exception as failure:  # noqa: BLE001 - goes to the caller through its future
+    except Exception as failure:
+        if is_conflict(failure):
+            raise
         savepoint.rollback()
-        return None, failure
+        return None, _storage_error(failure) if isinstance(failure, SQLAlchemyError) else failure
     savepoint.commit()
     return result, None
 
@@ -110,7 +131,7 @@ def _attempt(connection: Connection, work: Work) -> tuple[Any, BaseException | N
 def _storage_error(error: BaseException) -> BaseException:
     if isinstance(error, PodiumError):
         return error
-    reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+    reason = (str(getattr(error, "orig", error)).strip() or type(error).__name__).splitlines()[0]
     failure = PodiumError(
         f"the database refused the transaction: {reason}",
         mend="check its disk space and permissions, then `podium resume` the run; nothing committed is lost",

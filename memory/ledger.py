@@ -16,8 +16,8 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from .chat import Completion
 from .content import get, put
-from .errors import BudgetStopped, NotFound, StaleEpoch
-from .events import NewEvent, append
+from .errors import BudgetStopped, StaleEpoch
+from .events import NewEvent, append, fence
 from .money import format_usd
 from .tables import Attempt, Call, Ledger, Run
 
@@ -64,7 +64,7 @@ def reserve(connection: Connection, run_id: str, epoch: int, call: NewCall) -> N
         .where(Run.id == run_id, Run.epoch == epoch, fits)
         .values(reserved_nano=Run.reserved_nano + call.reserve_nano)
     )
-    tenant = _tenant(connection, run_id, epoch)
+    tenant = fence(connection, run_id, epoch)
     if done.rowcount == 0:
         raise _refusal(connection, run_id, call)
     now = time.time()
@@ -92,12 +92,14 @@ def mark_sent(connection: Connection, run_id: str, epoch: int, call_id: str, wor
     """From now on the call may be billed.
 
     Raises:
-        StaleEpoch: another engine owns the run; the call must not be sent.
+        StaleEpoch: another engine owns the run, or the call is closed; it must not be sent.
     """
-    _tenant(connection, run_id, epoch)
-    connection.execute(
+    fence(connection, run_id, epoch)
+    done = connection.execute(
         update(Call).where(Call.id == call_id, Call.status == "reserved").values(status="sent", worker=worker)
     )
+    if done.rowcount == 0:
+        raise StaleEpoch("the call's reservation was given back meanwhile", run=run_id)
 
 
 def settle(
@@ -109,7 +111,7 @@ def settle(
     Raises:
         StaleEpoch: another engine owns the run; it has settled the call as unknown.
     """
-    tenant = _tenant(connection, run_id, epoch)
+    tenant = fence(connection, run_id, epoch)
     response = {"text": completion.text}
     values = {
         "response_blob": put(connection, tenant, response),
@@ -137,8 +139,8 @@ def settle(
 
 
 def refund(connection: Connection, run_id: str, epoch: int, call_id: str, error: str) -> None:
-    """Give a reservation back: the call was not sent, or is known not to be billed."""
-    _tenant(connection, run_id, epoch)
+    """Give a reservation back: the call was not sent, or is known not to be billed. No call, no effect."""
+    fence(connection, run_id, epoch)
     row = _close(connection, run_id, call_id, "refunded", 0, {"error": error})
     if row is not None:
         event = NewEvent("call.refunded", row.task, {"call": call_id, "model": row.model, "error": error})
@@ -147,11 +149,11 @@ def refund(connection: Connection, run_id: str, epoch: int, call_id: str, error:
 
 def settle_unknown(connection: Connection, run_id: str, epoch: int, call_id: str, error: str) -> None:
     """The call was sent and its outcome is not known: it is settled at its worst case."""
-    _tenant(connection, run_id, epoch)
-    row = connection.execute(select(Call.reserved_nano).where(Call.id == call_id)).one()
-    closed = _close(connection, run_id, call_id, "unknown", row.reserved_nano, {"error": error})
+    fence(connection, run_id, epoch)
+    reserved = connection.execute(select(Call.reserved_nano).where(Call.id == call_id)).scalar() or 0
+    closed = _close(connection, run_id, call_id, "unknown", reserved, {"error": error})
     if closed is not None:
-        cost = format_usd(row.reserved_nano)
+        cost = format_usd(reserved)
         event = NewEvent(
             "call.unknown", closed.task, {"call": call_id, "model": closed.model, "cost_usd": cost}
         )
@@ -251,21 +253,6 @@ def _entry(connection: Connection, tenant: str, run_id: str, call_id: str, kind:
             run_id=run_id, call_id=call_id, tenant=tenant, kind=kind, amount_nano=amount, at=time.time()
         )
     )
-
-
-def _tenant(connection: Connection, run_id: str, epoch: int) -> str:
-    """The run's tenant, with the fence: its epoch must be ours."""
-    query = select(Run.tenant, Run.epoch).where(Run.id == run_id).with_for_update()
-    row = connection.execute(query).first()
-    if row is None:
-        raise NotFound(f"there is no run {run_id}", mend="`podium runs` lists them")
-    if row.epoch != epoch:
-        raise StaleEpoch(
-            f"the run is at epoch {row.epoch}, this engine's is {epoch}",
-            mend="another engine drives the run now; watch it with `podium watch`",
-            run=run_id,
-        )
-    return row.tenant
 
 
 def _refusal(connection: Connection, run_id: str, call: NewCall) -> BudgetStopped:

@@ -11,20 +11,25 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from .errors import UsageError
 
 NANO = 1_000_000_000
+#: USD that an amount may be at most: nano-dollars are 64-bit integers in the database
+MOST = 9_000_000_000
 
 
 def parse_usd(text: str | int | float | Decimal) -> int:
     """Nano-dollars in a decimal amount of USD, rounded up.
 
     Raises:
-        UsageError: `text` is no finite amount ≥ 0.
+        UsageError: `text` is no finite amount from 0 to `MOST`.
     """
     try:
         amount = Decimal(str(text).strip().removeprefix("$"))
     except InvalidOperation:
         amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
-        raise UsageError(f"{text!r} is no amount of money", mend="give US dollars as a number ≥ 0, e.g. 0.05")
+    if not amount.is_finite() or not 0 <= amount <= MOST:
+        raise UsageError(
+            f"{text!r} is no amount of money",
+            mend=f"give US dollars as a number from 0 to {MOST:,}, e.g. 0.05",
+        )
     return int((amount * NANO).to_integral_value(ROUND_CEILING))
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from . import effects, items, ledger
-from .content import put
-from .errors import NotFound, PodiumError, StaleEpoch
-from .events import NewEvent, append
+from .content import insert_missing, put
+from .errors import PodiumError, StaleEpoch
+from .events import NewEvent, append, fence
 from .tables import Attempt, Edge, Run, Task
 
 #: states in which a run is over
@@ -80,29 +80,27 @@ def create(connection: Connection, new: NewRun) -> str:
 
     The same idempotency key within a tenant gives the run that is there already.
     """
-    if new.idempotency_key is not None:
+    row = {
+        "id": new.id,
+        "tenant": new.tenant,
+        "workflow": new.workflow,
+        "spec_blob": put(connection, new.tenant, new.spec),
+        "inputs_blob": put(connection, new.tenant, new.inputs),
+        "status": "queued",
+        "project_root": new.project_root,
+        "priority": new.priority,
+        "deadline_at": new.deadline_at,
+        "idempotency_key": new.idempotency_key,
+        "preapproved": list(new.preapproved),
+        "policy": dict(new.policy) if new.policy else None,
+        "budget_nano": new.budget_nano,
+        "detached": new.detached,
+        "created_at": time.time(),
+    }
+    # no look before the insert: of two at the same time one must find the other's
+    if not insert_missing(connection, Run, [row]):
         query = select(Run.id).where(Run.tenant == new.tenant, Run.idempotency_key == new.idempotency_key)
-        if (known := connection.execute(query).scalar()) is not None:
-            return known
-    connection.execute(
-        insert(Run).values(
-            id=new.id,
-            tenant=new.tenant,
-            workflow=new.workflow,
-            spec_blob=put(connection, new.tenant, new.spec),
-            inputs_blob=put(connection, new.tenant, new.inputs),
-            status="queued",
-            project_root=new.project_root,
-            priority=new.priority,
-            deadline_at=new.deadline_at,
-            idempotency_key=new.idempotency_key,
-            preapproved=list(new.preapproved),
-            policy=dict(new.policy) if new.policy else None,
-            budget_nano=new.budget_nano,
-            detached=new.detached,
-            created_at=time.time(),
-        )
-    )
+        return connection.execute(query).scalar_one()
     _add_graph(connection, new.id, new.tenant, new.tasks, new.edges, first=0)
     event = NewEvent("run.created", data={"workflow": new.workflow, "tasks": len(new.tasks)})
     append(connection, new.id, [event])
@@ -165,6 +163,7 @@ def beat(connection: Connection, run_ids: Sequence[str], engine: str) -> list[st
 def start_task(connection: Connection, run_id: str, epoch: int, task: str) -> int:
     """Begin an attempt; returns its number."""
     now = time.time()
+    fence(connection, run_id, epoch)
     row = connection.execute(
         update(Task)
         .where(Task.run_id == run_id, Task.name == task, Task.status == "pending")
@@ -197,7 +196,7 @@ def finish_task(connection: Connection, run_id: str, epoch: int, finish: Finish)
         StaleEpoch: the attempt is no longer the task's current one.
     """
     now = time.time()
-    tenant = _tenant(connection, run_id)
+    tenant = fence(connection, run_id, epoch)
     blob = put(connection, tenant, finish.output) if finish.status == "succeeded" else None
     done = connection.execute(
         update(Task)
@@ -240,12 +239,15 @@ def retry_task(
     error: dict[str, Any],
     not_before: float,
 ) -> None:
-    """End a failed attempt and let the task try again at `not_before`."""
-    connection.execute(
-        update(Task)
-        .where(Task.run_id == run_id, Task.name == task, Task.attempts == attempt, Task.status == "running")
-        .values(status="pending", failures=Task.failures + 1, not_before=not_before, error=error)
-    )
+    """End a failed attempt and let the task try again at `not_before` (seconds, UTC).
+
+    Raises:
+        StaleEpoch: the attempt is no longer the task's current one.
+    """
+    fence(connection, run_id, epoch)
+    values = {"status": "pending", "failures": Task.failures + 1, "not_before": not_before, "error": error}
+    _leave(connection, run_id, task, attempt, values)
+    effects.recover(connection, run_id, task)
     _end_attempt(connection, run_id, task, attempt, "failed", error)
     data = {"attempt": attempt, "error": error, "not_before": not_before}
     append(connection, run_id, [NewEvent("task.retrying", task, data)], epoch=epoch)
@@ -254,12 +256,14 @@ def retry_task(
 def wait_task(
     connection: Connection, run_id: str, epoch: int, task: str, attempt: int, question: str
 ) -> None:
-    """The task waits for a person's answer to `question`."""
-    connection.execute(
-        update(Task)
-        .where(Task.run_id == run_id, Task.name == task, Task.attempts == attempt, Task.status == "running")
-        .values(status="waiting", approval="requested", approval_text=question)
-    )
+    """The task waits for a person's answer to `question`.
+
+    Raises:
+        StaleEpoch: the attempt is no longer the task's current one.
+    """
+    fence(connection, run_id, epoch)
+    values = {"status": "waiting", "approval": "requested", "approval_text": question}
+    _leave(connection, run_id, task, attempt, values)
     _end_attempt(connection, run_id, task, attempt, "waiting", None)
     append(connection, run_id, [NewEvent("task.waiting", task, {"question": question})], epoch=epoch)
 
@@ -280,6 +284,7 @@ def expand_task(
     Raises:
         StaleEpoch: the graph was changed since.
     """
+    tenant = fence(connection, run_id, epoch)
     done = connection.execute(
         update(Run)
         .where(Run.id == run_id, Run.graph_version == graph_version)
@@ -287,7 +292,6 @@ def expand_task(
     )
     if done.rowcount == 0:
         raise StaleEpoch("the graph was changed by someone else", run=run_id, task=task)
-    tenant = _tenant(connection, run_id)
     values: dict[str, Any] = {"status": "expanded"}
     if inputs is not None:
         values["inputs_blob"] = put(connection, tenant, inputs)
@@ -307,16 +311,21 @@ def finish_run(
     *,
     outputs: Mapping[str, Any] | None = None,
     error: dict[str, Any] | None = None,
-) -> bool:
+) -> str | None:
     """End the run, or let go of it when it waits for a person. Open tasks of an ended run are cancelled,
     except that a stopped run (budget) keeps them pending, so that it can be resumed.
 
-    Returns False, and changes nothing, for a run that is to wait but whose question was answered meanwhile.
+    Returns the run's status: a run that is to wait, but that someone cancelled meanwhile, is cancelled.
+    None, and nothing is changed, for a run that is to wait but whose question was answered meanwhile.
     """
-    tenant = _tenant(connection, run_id)
+    tenant = fence(connection, run_id, epoch)
+    if status == "waiting":
+        query = select(Run.cancel_requested).where(Run.id == run_id)
+        if connection.execute(query).scalar():
+            status = "cancelled"
+        elif _was_answered(connection, run_id):
+            return None
     ended = status in ENDED
-    if status == "waiting" and _was_answered(connection, run_id):
-        return False
     if ended:
         _close_open_attempts(connection, run_id, "cancelled")
         reopen = "pending" if status == "stopped" else "cancelled"
@@ -325,6 +334,7 @@ def finish_run(
             update(Task).where(Task.run_id == run_id, Task.status.in_(open_states)).values(status=reopen)
         )
         ledger.recover(connection, run_id, epoch)
+        effects.recover(connection, run_id)
     data: dict[str, Any] = {} if error is None else {"error": error}
     append(
         connection,
@@ -337,11 +347,14 @@ def finish_run(
         outputs_blob=put(connection, tenant, dict(outputs)) if outputs is not None else None,
         finished_at=time.time() if ended else None,
     )
-    return True
+    return status
 
 
 def release(connection: Connection, run_id: str, epoch: int) -> None:
-    """Let go of a run that is not over: the engine stops in good order."""
+    """Let go of a run that this engine drives: it stops in good order. Nothing happens to any other run."""
+    fence(connection, run_id, epoch)
+    if connection.execute(select(Run.status).where(Run.id == run_id)).scalar() != "running":
+        return
     append(connection, run_id, [NewEvent("run.released")], epoch=epoch, engine=None, status="queued")
 
 
@@ -377,8 +390,7 @@ def _add_graph(
 
 
 def _was_answered(connection: Connection, run_id: str) -> bool:
-    # the run's row is locked first: an answer that comes now waits, and finds the run waiting
-    connection.execute(select(Run.id).where(Run.id == run_id).with_for_update())
+    # the run is locked: an answer that comes now waits for that, and finds the run waiting
     query = select(Task.name).where(
         Task.run_id == run_id, Task.status == "pending", Task.approval.in_(("approved", "rejected"))
     )
@@ -392,6 +404,16 @@ def _mark(connection: Connection, run_id: str, tasks: Sequence[str], status: str
             .where(Task.run_id == run_id, Task.name.in_(tasks[start : start + 500]), Task.status == "pending")
             .values(status=status, finished_at=time.time())
         )
+
+
+def _leave(connection: Connection, run_id: str, task: str, attempt: int, values: dict[str, Any]) -> None:
+    done = connection.execute(
+        update(Task)
+        .where(Task.run_id == run_id, Task.name == task, Task.attempts == attempt, Task.status == "running")
+        .values(**values)
+    )
+    if done.rowcount == 0:
+        raise StaleEpoch("the attempt is not current", run=run_id, task=task)
 
 
 def _end_attempt(
@@ -410,10 +432,3 @@ def _close_open_attempts(connection: Connection, run_id: str, status: str) -> No
         .where(Attempt.run_id == run_id, Attempt.status == "running")
         .values(status=status, finished_at=time.time())
     )
-
-
-def _tenant(connection: Connection, run_id: str) -> str:
-    tenant = connection.execute(select(Run.tenant).where(Run.id == run_id)).scalar()
-    if tenant is None:
-        raise NotFound(f"there is no run {run_id}", mend="`podium runs` lists them")
-    return tenant

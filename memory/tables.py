@@ -39,7 +39,7 @@ Sequence64 = BigInteger().with_variant(Integer, "sqlite")
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map: ClassVar[dict[Any, Any]] = {
-        dict[str, Any]: JSON,
+        dict[str, Any]: JSON(none_as_null=True),
         list[str]: JSON,
         Any: JSON,
         int: BigInteger,

@@ -15,6 +15,7 @@ from ..memory.money import NANO, format_usd
 from ..memory.reads import AttemptRecord, CallRecord, EffectRecord, RunRecord, TaskRecord
 
 if TYPE_CHECKING:
+    from .placeholders import Ref
     from .workflow import Workflow
 
 #: exit code of the CLI by status; a failed run has its error's own
@@ -143,15 +144,18 @@ class Run:
         found = self._value(self.record.outputs_blob)
         if found is None or not self._classes:
             return found
+        refs = self.spec.output_refs()
+        return {name: self._typed(refs[name], value) for name, value in found.items()}
+
+    def _typed(self, ref: Ref, value: Any) -> Any:
+        kind: Any = self._classes.get(ref.name)
+        if kind is None or ref.path or value is None:
+            return value
         from pydantic import TypeAdapter
 
-        refs = self.spec.output_refs()
-        return {
-            name: TypeAdapter(self._classes[refs[name].name]).validate_python(value)
-            if value is not None and not refs[name].path and refs[name].name in self._classes
-            else value
-            for name, value in found.items()
-        }
+        if self.spec.tasks[ref.name].map is not None:
+            kind = list[kind | None]  # an element may have been skipped
+        return TypeAdapter(kind).validate_python(value)
 
     @property
     def output(self) -> Any:

@@ -225,12 +225,8 @@ def _bill(found: Run) -> None:
             note(line)
     elif found.status in ("failed", "stopped"):
         note(f"error: {render.error_text(found)}")
-        again = (
-            f"podium resume {found.id} --budget USD"
-            if found.status == "stopped"
-            else f"podium retry {found.id}"
-        )
-        note(f"  → {again}")
+        if found.status == "failed":
+            note(f"  → podium retry {found.id}")
     note(f"  → podium show {found.id}")
 
 

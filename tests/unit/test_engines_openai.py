@@ -1,4 +1,4 @@
-"""The openai engine against a small endpoint on localhost: answers, streams, refusals, every kind of failure."""
+"""The openai engine against a small endpoint on localhost: answers, streams, refusals and failures."""
 
 from __future__ import annotations
 

@@ -1,0 +1,216 @@
+"""SmolLM2 through llama.cpp: real answers, constrained JSON, streams, limits, silence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from podium.memory.chat import ChatRequest, Completion, Message
+from podium.memory.errors import ConfigError, ContextTooLong, ProviderError
+from podium.router.types import ModelSpec, Price
+from podium.workers.contract import ModelEngine
+from podium.workers.engines.factory import create_engine
+from podium.workers.models import pull
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 40},
+        "age": {"type": "integer"},
+        "mood": {"$ref": "#/$defs/Mood"},
+    },
+    "required": ["name", "age", "mood"],
+    "additionalProperties": False,
+    "$defs": {"Mood": {"enum": ["calm", "angry"]}},
+}
+
+
+@pytest.fixture(scope="session")
+def home() -> Path:
+    """A PODIUM_HOME with SmolLM2 that outlives the tests."""
+    folder = Path(os.environ.get("PODIUM_TEST_MODELS") or Path.home() / ".cache" / "podium-tests")
+    pull("smollm2-135m", folder)
+    return folder
+
+
+def spec(**changes: Any) -> ModelSpec:
+    fields: dict[str, Any] = {
+        "name": "small",
+        "engine": "llamacpp",
+        "source": "smollm2-135m",
+        "price": Price(input=Decimal("0.08"), output=Decimal("0.28")),
+        "context": 512,
+        "concurrency": 2,
+        "timeout": 120.0,
+    }
+    return ModelSpec(**(fields | changes))
+
+
+@pytest.fixture(scope="module")
+def engine(home: Path) -> Iterator[ModelEngine]:
+    made = create_engine(spec(), home)
+    made.load()
+    yield made
+    made.close()
+
+
+def ask(text: str, **changes: Any) -> ChatRequest:
+    return ChatRequest((Message("user", text),), **changes)
+
+
+def test_it_answers_in_its_own_chat_template(engine: ModelEngine) -> None:
+    request = ChatRequest(
+        (
+            Message("system", "You are a helpful assistant."),
+            Message("user", "What is the capital of France?"),
+        ),
+        max_tokens=20,
+    )
+    (result,) = engine.generate([request])
+    assert isinstance(result, Completion)
+    assert "Paris" in result.text
+    assert "<|im" not in result.text
+    assert result.finish_reason == "stop"
+    # 27 is what SmolLM2's own tokenizer and template give
+    assert result.usage.input_tokens == 27
+    assert 0 < result.usage.output_tokens < 20
+    assert 0 < result.first_token_s <= result.total_s
+
+
+def test_a_schema_holds_whatever_the_prompt_says(engine: ModelEngine) -> None:
+    request = ask("Bob is 42 and calm. Say something about Bob.", schema=SCHEMA, max_tokens=100)
+    (result,) = engine.generate([request])
+    assert isinstance(result, Completion)
+    jsonschema.validate(json.loads(result.text), SCHEMA)
+
+
+def test_a_stream_is_the_same_answer_in_pieces(engine: ModelEngine) -> None:
+    pieces: list[str] = []
+    completion = engine.stream(ask("Count to five.", max_tokens=16), pieces.append)
+    assert "".join(pieces) == completion.text
+    assert len(pieces) > 3
+    assert completion.usage.output_tokens <= 16
+
+
+def test_limits_of_requests_in_one_batch_are_their_own(engine: ModelEngine) -> None:
+    results = engine.generate([ask("Tell me a story.", max_tokens=3), ask("Tell me a story.", max_tokens=9)])
+    assert all(isinstance(r, Completion) for r in results)
+    counts = [
+        (r.usage.output_tokens, r.finish_reason, r.batch_size) for r in results if isinstance(r, Completion)
+    ]
+    assert counts == [(3, "length", 2), (9, "length", 2)]
+
+
+def test_a_prompt_that_does_not_fit_is_refused_unsent_and_alone(engine: ModelEngine) -> None:
+    long, short = engine.generate([ask("word " * 600), ask("hi", max_tokens=2)])
+    assert isinstance(long, ContextTooLong)
+    assert not long.sent
+    assert "512" in long.message
+    assert isinstance(short, Completion)
+    with pytest.raises(ContextTooLong):
+        engine.stream(ask("word " * 600), print)
+
+
+def test_every_slot_has_the_whole_context(engine: ModelEngine) -> None:
+    results = engine.generate([ask("word " * 440, max_tokens=2)] * 2)
+    assert [isinstance(r, Completion) and r.usage.input_tokens > 440 for r in results] == [True, True]
+
+
+def test_a_schema_that_is_none_is_refused(engine: ModelEngine) -> None:
+    (result,) = engine.generate([ask("hi", schema={"type": "objekt"})])
+    assert isinstance(result, ProviderError)
+    assert not result.retryable
+    assert not result.sent
+
+
+def test_a_stop_string_ends_the_answer(engine: ModelEngine) -> None:
+    (whole,) = engine.generate([ask("What is 2+2? Answer in a sentence.", max_tokens=24)])
+    assert isinstance(whole, Completion)
+    word = whole.text.split()[2]
+    (cut,) = engine.generate([ask("What is 2+2? Answer in a sentence.", max_tokens=24, stop=(word,))])
+    assert isinstance(cut, Completion)
+    assert word not in cut.text
+    assert cut.finish_reason == "stop"
+
+
+def test_what_a_listener_raises_ends_the_call_and_nothing_else(engine: ModelEngine) -> None:
+    def emit(piece: str) -> None:
+        raise KeyError(piece)
+
+    with pytest.raises(KeyError):
+        engine.stream(ask("Tell me a story.", max_tokens=100), emit)
+    assert isinstance(engine.generate([ask("hi", max_tokens=2)])[0], Completion)
+
+
+def test_a_call_past_its_time_is_ended(home: Path) -> None:
+    slow = create_engine(spec(timeout=0.05, context=2048), home)
+    slow.load()
+    (result,) = slow.generate([ask("word " * 1000)])
+    assert isinstance(result, ProviderError)
+    assert result.retryable
+    assert result.sent
+    slow.close()
+
+
+def test_temperature_is_seeded(engine: ModelEngine) -> None:
+    texts = []
+    for seed in (1, 1, 2):
+        (result,) = engine.generate([ask("Tell me a story.", max_tokens=12, temperature=1.5, seed=seed)])
+        assert isinstance(result, Completion)
+        texts.append(result.text)
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_file_that_is_no_model_is_a_config_error(home: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes((home / "models" / "smollm2-135m.gguf").read_bytes()[:1_000_000])
+    with pytest.raises(ConfigError, match="cannot load"):
+        create_engine(spec(source=str(broken)), home).load()
+
+
+def test_close_may_be_called_twice_and_calls_fail_afterwards(home: Path) -> None:
+    made = create_engine(spec(), home)
+    made.load()
+    made.load()
+    made.close()
+    made.close()
+    (result,) = made.generate([ask("hi")])
+    assert isinstance(result, ProviderError)
+    assert not result.sent
+
+
+def test_llama_cpp_says_nothing_and_lets_nobody_in(home: Path) -> None:
+    """In a process of its own: the library writes past Python's streams."""
+    code = """
+        import sys, urllib.error, urllib.request
+        from pathlib import Path
+        from podium.memory.chat import ChatRequest, Message
+        from podium.router.types import ModelSpec
+        from podium.workers.engines.llamacpp import LlamaCppEngine
+        spec = ModelSpec.model_validate_json(sys.argv[1])
+        engine = LlamaCppEngine(spec, Path(sys.argv[2]))
+        engine.load()
+        engine.generate([ChatRequest((Message("user", "hi"),), max_tokens=3)])
+        request = urllib.request.Request(
+            engine._server.listening_address + "/v1/chat/completions",
+            b'{"messages": [{"role": "user", "content": "hi"}]}',
+            {"Content-Type": "application/json"},
+        )
+        try:
+            urllib.request.urlopen(request, timeout=10)
+        except urllib.error.HTTPError as error:
+            print(error.code)
+        engine.close()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), spec().model_dump_json(), str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "401\n", "")
