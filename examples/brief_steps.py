@@ -21,7 +21,8 @@ def texts(docs: list[str]) -> list[str]:
 
 def save(brief: Brief, file: str) -> str:
     """Write the brief as Markdown and return where it lies. Doing it twice leaves the same file."""
-    points = "\n".join(f"- {point}" for point in brief.points)
+    # small models number the points of a list, which is one already
+    points = "\n".join(f"- {point.lstrip('0123456789. ')}" for point in brief.points)
     path = Path(file).absolute()
     path.write_text(f"# {brief.title}\n\n{points}\n", encoding="utf-8")
     return str(path)

@@ -42,6 +42,11 @@ def check_json(value: Any, what: str) -> None:
         ) from error
 
 
+def plain_text(text: str) -> str:
+    """Text as every database takes it: NUL and lone surrogates become U+FFFD."""
+    return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
+
+
 def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 

@@ -6,13 +6,28 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, select, text, union_all, update
 
-from . import effects
+from . import effects, runs
+from .content import plain_text
 from .errors import NotFound, UsageError
-from .events import NewEvent, append
+from .events import NewEvent, append, fence
 from .runs import ENDED
 from .tables import Blob, Call, Effect, Item, Revision, Run, Task
+
+#: every column that refers to content
+_BLOBS = (
+    Run.spec_blob,
+    Run.inputs_blob,
+    Run.outputs_blob,
+    Task.inputs_blob,
+    Task.output_blob,
+    Call.request_blob,
+    Call.response_blob,
+    Effect.arguments_blob,
+    Effect.result_blob,
+    Revision.content_blob,
+)
 
 
 def approve(connection: Connection, run_id: str, task: str, *, approved: bool, comment: str = "") -> None:
@@ -22,9 +37,8 @@ def approve(connection: Connection, run_id: str, task: str, *, approved: bool, c
         NotFound: the run has no such task.
         UsageError: the task waits for nobody.
     """
-    row = connection.execute(
-        select(Task.status, Task.approval).where(Task.run_id == run_id, Task.name == task)
-    ).first()
+    fence(connection, run_id)
+    row = connection.execute(select(Task.status).where(Task.run_id == run_id, Task.name == task)).first()
     if row is None:
         names = connection.execute(
             select(Task.name).where(Task.run_id == run_id, Task.status == "waiting")
@@ -38,7 +52,7 @@ def approve(connection: Connection, run_id: str, task: str, *, approved: bool, c
             run=run_id,
             task=task,
         )
-    answer = "approved" if approved else "rejected"
+    answer, comment = "approved" if approved else "rejected", plain_text(comment)
     connection.execute(
         update(Task)
         .where(Task.run_id == run_id, Task.name == task)
@@ -51,45 +65,31 @@ def approve(connection: Connection, run_id: str, task: str, *, approved: bool, c
 
 def cancel(connection: Connection, run_id: str, *, driven: bool) -> str:
     """Ask the living engine (`driven`) to stop the run; without one it ends at once. Returns its status."""
-    row = connection.execute(select(Run.status).where(Run.id == run_id)).first()
-    if row is None:
-        raise NotFound(f"there is no run {run_id}", mend="`podium runs` lists them")
+    fence(connection, run_id)
+    row = connection.execute(select(Run.status, Run.engine, Run.epoch).where(Run.id == run_id)).one()
     if row.status in ENDED:
         raise UsageError(
             f"the run is {row.status} already", mend=f"look with `podium show {run_id}`", run=run_id
         )
-    if driven:
+    if driven and row.engine is not None:  # it may have let go since the caller looked
         _change(connection, run_id, NewEvent("run.cancel_requested"), cancel_requested=True)
         return row.status
-    connection.execute(
-        update(Task)
-        .where(Task.run_id == run_id, Task.status.not_in(("succeeded", "failed", "skipped")))
-        .values(status="cancelled", finished_at=time.time())
-    )
-    _change(
-        connection,
-        run_id,
-        NewEvent("run.cancelled"),
-        status="cancelled",
-        engine=None,
-        # whoever still believes to own the run is refused
-        epoch=Run.epoch + 1,
-        finished_at=time.time(),
-    )
+    # whoever still believes to own the run is refused from now on
+    connection.execute(update(Run).where(Run.id == run_id).values(epoch=row.epoch + 1))
+    runs.finish_run(connection, run_id, row.epoch + 1, "cancelled")
     return "cancelled"
 
 
 def retry(connection: Connection, run_id: str, tasks: Sequence[str] = ()) -> list[str]:
-    """Make failed, cancelled and skipped tasks pending again: all, or the named failed ones.
+    """Make failed, cancelled and skipped tasks pending again: all, or of the failed ones the named.
 
-    Finished tasks keep their results. Returns the tasks that will run again.
+    Finished tasks keep their results; a deadline that has passed is dropped. Returns the tasks that will run.
 
     Raises:
         UsageError: the run is not over, or nothing in it failed.
     """
-    run = connection.execute(select(Run.status).where(Run.id == run_id)).first()
-    if run is None:
-        raise NotFound(f"there is no run {run_id}", mend="`podium runs` lists them")
+    fence(connection, run_id)
+    run = connection.execute(select(Run.status, Run.deadline_at).where(Run.id == run_id)).one()
     if run.status not in ("failed", "cancelled", "stopped"):
         raise UsageError(
             f"the run is {run.status}; only a failed, cancelled or stopped run can be retried",
@@ -123,21 +123,17 @@ def retry(connection: Connection, run_id: str, tasks: Sequence[str] = ()) -> lis
                 approval=None,
             )
         )
-    connection.execute(
-        update(Effect)
-        .where(Effect.run_id == run_id, Effect.task.in_(again), Effect.status == "failed")
-        .values(status="approved")
-    )
-    connection.execute(
-        update(Effect)
-        .where(Effect.run_id == run_id, Effect.task.in_(again), Effect.status == "rejected")
-        .values(status="requested")
-    )
+    for start in range(0, len(again), 500):
+        theirs = (Effect.run_id == run_id, Effect.task.in_(again[start : start + 500]))
+        for was, now in (("failed", "approved"), ("rejected", "requested")):
+            connection.execute(update(Effect).where(*theirs, Effect.status == was).values(status=now))
+    late = run.deadline_at is not None and run.deadline_at <= time.time()
     _change(
         connection,
         run_id,
         NewEvent("run.retried", data={"tasks": sorted(again)[:100]}),
         status="queued",
+        deadline_at=None if late else run.deadline_at,
         finished_at=None,
         error=None,
         cancel_requested=False,
@@ -151,11 +147,9 @@ def reopen(connection: Connection, run_id: str, *, budget_nano: int | None = Non
     Raises:
         UsageError: the new budget is below what was spent already, or the run is over.
     """
-    run = connection.execute(
-        select(Run.status, Run.budget_nano, Run.reserved_nano, Run.settled_nano).where(Run.id == run_id)
-    ).first()
-    if run is None:
-        raise NotFound(f"there is no run {run_id}", mend="`podium runs` lists them")
+    fence(connection, run_id)
+    query = select(Run.status, Run.budget_nano, Run.reserved_nano, Run.settled_nano)
+    run = connection.execute(query.where(Run.id == run_id)).one()
     changes: dict[str, Any] = {}
     if budget_nano is not None and budget_nano != run.budget_nano:
         if budget_nano < run.reserved_nano + run.settled_nano:
@@ -175,35 +169,18 @@ def reopen(connection: Connection, run_id: str, *, budget_nano: int | None = Non
 def prune(connection: Connection, tenant: str, *, before: float, dry_run: bool = False) -> list[str]:
     """Delete runs that ended before a time (seconds, UTC), with what only they hold; returns their ids."""
     query = select(Run.id).where(Run.tenant == tenant, Run.status.in_(ENDED), Run.finished_at < before)
-    ids = list(connection.execute(query).scalars())
     if dry_run:
-        return ids
+        return list(connection.execute(query).scalars())
+    if connection.dialect.name == "postgresql":
+        # whoever puts content waits: else it could come to rely on a blob that is being deleted
+        connection.execute(text("LOCK TABLE blob IN SHARE ROW EXCLUSIVE MODE"))
+    ids = list(connection.execute(query).scalars())
     for run_id in ids:
         connection.execute(delete(Item).where(Item.scope == "run", Item.scope_id == run_id))
         connection.execute(delete(Run).where(Run.id == run_id))
     if ids:
-        used: set[str] = set()
-        for column in (
-            Run.spec_blob,
-            Run.inputs_blob,
-            Run.outputs_blob,
-            Task.inputs_blob,
-            Task.output_blob,
-            Call.request_blob,
-            Call.response_blob,
-            Effect.arguments_blob,
-            Effect.result_blob,
-            Revision.content_blob,
-        ):
-            used.update(
-                h
-                for h in connection.execute(select(column).where(column.is_not(None)).distinct()).scalars()
-                if h
-            )
-        stored = connection.execute(select(Blob.hash).where(Blob.tenant == tenant)).scalars().all()
-        for digest in stored:
-            if digest not in used:
-                connection.execute(delete(Blob).where(Blob.tenant == tenant, Blob.hash == digest))
+        used = union_all(*(select(column).where(column.is_not(None)) for column in _BLOBS))
+        connection.execute(delete(Blob).where(Blob.tenant == tenant, Blob.hash.not_in(used)))
     return ids
 
 

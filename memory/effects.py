@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from .content import get, put
+from .content import get, plain_text, put
 from .events import NewEvent, append, fence
 from .tables import Effect
 
@@ -81,9 +81,11 @@ def finish(
 ) -> None:
     """Record what the tool answered."""
     tenant = fence(connection, run_id, epoch)
-    values: dict[str, Any] = {"error": error, "finished_at": time.time()}
+    values: dict[str, Any] = {"finished_at": time.time()}
     if error is None:
-        values["result_blob"] = put(connection, tenant, result)
+        values |= {"result_blob": put(connection, tenant, result), "error": None}
+    else:
+        values["error"] = plain_text(error)
     _move(connection, run_id, epoch, key, "done" if error is None else "failed", values)
 
 

@@ -136,5 +136,6 @@ def _storage_error(error: BaseException) -> BaseException:
         f"the database refused the transaction: {reason}",
         mend="check its disk space and permissions, then `podium resume` the run; nothing committed is lost",
     )
+    failure.retryable = True
     failure.__cause__ = error
     return failure

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from .chat import Completion
-from .content import get, put
+from .content import get, plain_text, put
 from .errors import BudgetStopped, StaleEpoch
 from .events import NewEvent, append, fence
 from .money import format_usd
@@ -141,7 +141,7 @@ def settle(
 def refund(connection: Connection, run_id: str, epoch: int, call_id: str, error: str) -> None:
     """Give a reservation back: the call was not sent, or is known not to be billed. No call, no effect."""
     fence(connection, run_id, epoch)
-    row = _close(connection, run_id, call_id, "refunded", 0, {"error": error})
+    row = _close(connection, run_id, call_id, "refunded", 0, {"error": plain_text(error)})
     if row is not None:
         event = NewEvent("call.refunded", row.task, {"call": call_id, "model": row.model, "error": error})
         append(connection, run_id, [event], epoch=epoch)
@@ -151,7 +151,7 @@ def settle_unknown(connection: Connection, run_id: str, epoch: int, call_id: str
     """The call was sent and its outcome is not known: it is settled at its worst case."""
     fence(connection, run_id, epoch)
     reserved = connection.execute(select(Call.reserved_nano).where(Call.id == call_id)).scalar() or 0
-    closed = _close(connection, run_id, call_id, "unknown", reserved, {"error": error})
+    closed = _close(connection, run_id, call_id, "unknown", reserved, {"error": plain_text(error)})
     if closed is not None:
         cost = format_usd(reserved)
         event = NewEvent(

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from . import effects, items, ledger
-from .content import insert_missing, put
+from .content import insert_missing, plain_text, put
 from .errors import PodiumError, StaleEpoch
 from .events import NewEvent, append, fence
 from .tables import Attempt, Edge, Run, Task
@@ -262,7 +262,7 @@ def wait_task(
         StaleEpoch: the attempt is no longer the task's current one.
     """
     fence(connection, run_id, epoch)
-    values = {"status": "waiting", "approval": "requested", "approval_text": question}
+    values = {"status": "waiting", "approval": "requested", "approval_text": plain_text(question)}
     _leave(connection, run_id, task, attempt, values)
     _end_attempt(connection, run_id, task, attempt, "waiting", None)
     append(connection, run_id, [NewEvent("task.waiting", task, {"question": question})], epoch=epoch)
@@ -295,7 +295,9 @@ def expand_task(
     values: dict[str, Any] = {"status": "expanded"}
     if inputs is not None:
         values["inputs_blob"] = put(connection, tenant, inputs)
-    connection.execute(update(Task).where(Task.run_id == run_id, Task.name == task).values(**values))
+    parent = (Task.run_id == run_id, Task.name == task, Task.status == "running")
+    if connection.execute(update(Task).where(*parent).values(**values)).rowcount == 0:
+        raise StaleEpoch("the attempt is not current", run=run_id, task=task)
     first = connection.execute(
         select(Task.position).where(Task.run_id == run_id).order_by(Task.position.desc()).limit(1)
     ).scalar_one()
@@ -322,7 +324,7 @@ def finish_run(
     if status == "waiting":
         query = select(Run.cancel_requested).where(Run.id == run_id)
         if connection.execute(query).scalar():
-            status = "cancelled"
+            status, error = "cancelled", PodiumError("cancelled by a person").data()
         elif _was_answered(connection, run_id):
             return None
     ended = status in ENDED

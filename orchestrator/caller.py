@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -47,6 +48,8 @@ class RunContext:
     on_token: OnToken | None = None
     #: set when money came back, so that a refused call looks again
     refunded: asyncio.Event = field(default_factory=asyncio.Event)
+    #: how often money came back
+    refunds: int = 0
     #: calls that hold a reservation now
     open_calls: int = 0
 
@@ -135,17 +138,21 @@ class TaskModel:
         failed: set[str] = set()
         refused: set[str] = set()
         last: PodiumError | None = None
+        run = self._run
+        seen = run.refunds
         while True:
-            self._run.refunded.clear()
             tried = _excluding(query, failed | refused)
             try:
                 route = self._run.policy.choose(
                     tried, list(self._services.pool.specs.values()), self._run.stats
                 )
             except NoRoute as error:
-                if isinstance(last, BudgetStopped) and self._run.open_calls:
+                if refused and (run.open_calls or run.refunds != seen):
                     # running calls hold more than they will cost: wait for what they give back
-                    await self._run.refunded.wait()
+                    if run.refunds == seen:
+                        run.refunded.clear()
+                        await run.refunded.wait()
+                    seen = run.refunds
                     refused.clear()
                     continue
                 raise (last or error) from (error if last else None)
@@ -175,7 +182,6 @@ class TaskModel:
             reserve_nano=route.worst_cost_nano,
         )
         run, journal = self._run, self._services.journal
-        await journal.commit("call.reserve", lambda c: ledger.reserve(c, run.run_id, run.epoch, call))
         sent = False
 
         async def on_dispatch(worker: str) -> None:
@@ -185,23 +191,36 @@ class TaskModel:
             )
             sent = True
 
-        async with self._holding():
-            try:
-                completion = await self._dispatch(route, request, on_dispatch)
-            except (ProviderError, ClusterError) as error:
-                known = isinstance(error, ProviderError) and not error.sent
-                await self._give_back(call, error, unknown=sent and not known)
-                raise
-            price = self._services.pool.specs[route.model].price
-            usage = completion.usage
-            cost = completion.billed_nano
-            if cost is None:
-                cost = price.cost(usage.input_tokens, usage.output_tokens)
-            self.spent_nano += cost
-            await journal.commit(
-                "call.settle", lambda c: ledger.settle(c, run.run_id, run.epoch, call.id, completion, cost)
-            )
+        try:
+            await journal.commit("call.reserve", lambda c: ledger.reserve(c, run.run_id, run.epoch, call))
+            with self._holding():
+                try:
+                    completion = await self._dispatch(route, request, on_dispatch)
+                except PodiumError as error:
+                    known = isinstance(error, ProviderError) and not error.sent
+                    await asyncio.wrap_future(self._give_back(call.id, error.message, sent and not known))
+                    raise
+                cost = self._cost(route, completion)
+                self.spent_nano += cost
+                await journal.commit(
+                    "call.settle",
+                    lambda c: ledger.settle(c, run.run_id, run.epoch, call.id, completion, cost),
+                )
+        except PodiumError:
+            raise
+        except BaseException as cut:
+            # cancelled or timed out: nobody waits, but the run goes on and may need the money
+            with suppress(PodiumError):  # a closed journal: the next claim closes the call
+                self._give_back(call.id, f"the attempt was cut off: {type(cut).__name__}", sent)
+            raise
         return completion
+
+    def _cost(self, route: Route, completion: Completion) -> int:
+        """Nano-dollars of an answer: as billed, else by the model's price."""
+        if completion.billed_nano is not None:
+            return completion.billed_nano
+        usage = completion.usage
+        return self._services.pool.specs[route.model].price.cost(usage.input_tokens, usage.output_tokens)
 
     async def _dispatch(self, route: Route, request: ChatRequest, on_dispatch: OnDispatch) -> Completion:
         label = f"run/{self._run.run_id} task/{self._task} model={route.model}"
@@ -219,9 +238,8 @@ class TaskModel:
                 route.model, request, label=label, on_dispatch=on_dispatch
             )
         done: Completion | None = None
-        async for chunk in self._services.pool.stream(
-            route.model, request, label=label, on_dispatch=on_dispatch
-        ):
+        chunks = self._services.pool.stream(route.model, request, label=label, on_dispatch=on_dispatch)
+        async for chunk in chunks:
             if chunk.text:
                 on_token(self._task, chunk.text)
             done = chunk.completion or done
@@ -229,21 +247,23 @@ class TaskModel:
             raise ProviderError(f"{route.model} ended its stream without an answer", mend="try again")
         return done
 
-    async def _give_back(self, call: ledger.NewCall, error: PodiumError, *, unknown: bool) -> None:
+    def _give_back(self, call_id: str, error: str, unknown: bool) -> Future[None]:
+        """Close a call that came to nothing. Writes keep their order: a later reservation finds the money."""
         run = self._run
         close = ledger.settle_unknown if unknown else ledger.refund
-        await self._services.journal.commit(
-            "call.settle", lambda c: close(c, run.run_id, run.epoch, call.id, error.message)
+        return self._services.journal.submit(
+            "call.settle", lambda c: close(c, run.run_id, run.epoch, call_id, error)
         )
 
-    @asynccontextmanager
-    async def _holding(self) -> AsyncIterator[None]:
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
         """The reservation is held inside; afterwards whoever waits for money looks again."""
         self._run.open_calls += 1
         try:
             yield
         finally:
             self._run.open_calls -= 1
+            self._run.refunds += 1
             self._run.refunded.set()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..memory import control, events, reads, runs
-from ..memory.database import Database
+from ..memory.database import Connection, Database
 from ..memory.errors import PodiumError, StaleEpoch, UsageError
 from ..memory.events import EventRecord
 from ..memory.money import parse_usd
@@ -313,8 +313,7 @@ class Podium:
 
     def approve(self, run_id: str, task: str, *, approved: bool = True, comment: str = "") -> None:
         """Answer a task that waits; a detached run goes on by itself, another one with `drive`."""
-        with self.database.write() as connection:
-            control.approve(connection, run_id, task, approved=approved, comment=comment)
+        self.database.transact(lambda c: control.approve(c, run_id, task, approved=approved, comment=comment))
 
     def cancel(self, run_id: str) -> str:
         """Cancel a run; its engine stops it within a second. Returns the status it has now."""
@@ -322,26 +321,23 @@ class Podium:
         from .leases import Watch
 
         driven = Watch(self.settings.home).is_driven(record)
-        with self.database.write() as connection:
-            return control.cancel(connection, run_id, driven=driven)
+        return self.database.transact(lambda c: control.cancel(c, record.id, driven=driven))
 
     def retry(self, run_id: str, tasks: Sequence[str] = ()) -> list[str]:
         """Make the failed tasks of a run that is over pending again; returns the tasks that will run."""
-        with self.database.write() as connection:
-            return control.retry(connection, run_id, tasks)
+        return self.database.transact(lambda c: control.retry(c, run_id, tasks))
 
     def reopen(self, run_id: str, *, budget: Any = None) -> None:
         """Let a stopped run go on, with a new budget (USD) if one is given."""
         amount = parse_usd(budget) if budget is not None else None
-        with self.database.write() as connection:
-            control.reopen(connection, run_id, budget_nano=amount)
+        self.database.transact(lambda c: control.reopen(c, run_id, budget_nano=amount))
 
     def prune(self, *, older_than_s: float, dry_run: bool = False) -> list[str]:
         """Delete runs that ended more than so many seconds ago; returns their ids."""
-        with self.database.write() as connection:
-            return control.prune(
-                connection, self.settings.tenant, before=time.time() - older_than_s, dry_run=dry_run
-            )
+        before = time.time() - older_than_s
+        return self.database.transact(
+            lambda c: control.prune(c, self.settings.tenant, before=before, dry_run=dry_run)
+        )
 
     def engine_alive(self) -> bool:
         """Whether a detached engine (`podium up`) serves this home."""
@@ -405,9 +401,12 @@ class Podium:
         )
         from ..memory import faults
 
-        with self.database.write() as connection:
-            run_id = runs.create(connection, new)
+        def create(connection: Connection) -> str:
+            made = runs.create(connection, new)
             faults.hit("run.create", "before")
+            return made
+
+        run_id = self.database.transact(create)
         faults.hit("run.create", "after")
         with self.database.read() as connection:
             return Run(self.database, reads.run(connection, run_id), workflow.output_classes)
@@ -423,15 +422,26 @@ class Podium:
         start = (await asyncio.to_thread(self.get, run_id)).record.event_seq
         teller = asyncio.create_task(self._stream(run_id, start if start > 1 else 0, on_event))
         try:
-            await engine.drive(run_id, on_token=on_token)
-        except StaleEpoch:
-            await asyncio.to_thread(self.follow, run_id)
+            await self._drive_or_follow(engine, run_id, on_token)
         finally:
             teller.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await teller
         record = (await asyncio.to_thread(self.get, run_id)).record
         return Run(self.database, record, classes)
+
+    async def _drive_or_follow(self, engine: Engine, run_id: str, on_token: OnToken | None) -> None:
+        """Drive a run; while another engine has it, follow it, and take it over should that engine die."""
+        while True:
+            try:
+                await engine.drive(run_id, on_token=on_token)
+            except StaleEpoch:
+                run = await asyncio.to_thread(self.get, run_id)
+                if run.status in (*runs.ENDED, "waiting"):
+                    return
+                await asyncio.sleep(FOLLOW)
+            else:
+                return
 
     async def _stream(self, run_id: str, after: int, on_event: OnEvent | None) -> None:
         """Tell events until cancelled, and then those that are left."""
@@ -442,7 +452,8 @@ class Podium:
                 after = _tell(await asyncio.to_thread(self.events, run_id, after=after), on_event, after)
                 await asyncio.sleep(FOLLOW)
         finally:
-            _tell(self.events(run_id, after=after), on_event, after)
+            while found := self.events(run_id, after=after):
+                after = _tell(found, on_event, after)
 
     async def _open(self) -> Engine:
         if self._engine is None:

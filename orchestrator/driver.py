@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from ..memory import reads, runs
@@ -22,14 +23,17 @@ from .caller import RunContext, Services
 from .executor import Executor, Outcome
 from .placeholders import Ref, fill, refs
 from .scheduler import Scheduler
-from .state import Node, RunState, Values, elements, first_edges, first_tasks
-from .tasks import ToolTask
+from .state import PASSED, Node, RunState, Values, elements, first_edges, first_tasks
+from .tasks import PythonTask, ToolTask
 from .workflow import Workflow, WorkflowTask
 
 log = logging.getLogger(__name__)
 
 #: seconds that a backoff may grow to
 MAX_BACKOFF = 60.0
+
+
+Commit = Callable[[], Awaitable[None]]
 
 
 class RunDriver:
@@ -41,20 +45,24 @@ class RunDriver:
         self._services, self._executor, self._run, self._slots = services, executor, run, slots
         self._values = Values()
         self._blobs: dict[str, str] = {}
+        self._cancelled = self._reload = False
         self._attempts: dict[asyncio.Task[None], str] = {}
         self._stop: tuple[str, PodiumError] | None = None
         self._fatal: BaseException | None = None
         self._wake = asyncio.Event()
         self._graph_lock = asyncio.Lock()
         self._deadline_at: float | None = None
+        #: when the first of the ready tasks that wait for their backoff may start
+        self._backoff_until: float | None = None
 
     # -- from outside, on the engine's loop
 
     def cancel(self) -> None:
         """Stop the run: running attempts are cancelled."""
-        self._halt("cancelled", PodiumError("cancelled by a person"))
-        for attempt in self._attempts:
-            attempt.cancel()
+        if not self._cancelled:
+            self._cancelled = True
+            self._halt("cancelled", PodiumError("cancelled by a person", mend="`podium retry` goes on"))
+            self._cut()
 
     def refresh(self) -> None:
         """Something outside changed (an approval): look at the database again."""
@@ -72,6 +80,7 @@ class RunDriver:
         await self._load()
         try:
             while self._fatal is None:
+                self._check_deadline()
                 await self._start_ready()
                 if self._attempts or self._sleeping():
                     await self._wait()
@@ -96,19 +105,23 @@ class RunDriver:
             state.set_status(task.name, task.status)
             if task.output_blob:
                 self._blobs[task.name] = task.output_blob
-            if task.inputs_blob:
-                self._blobs[f"inputs:{task.name}"] = task.inputs_blob
         self._state = state
         predicted = {name: seconds for name, seconds in self._history().items() if name in state.nodes}
         self._scheduler = Scheduler(state, predicted)
         self._scheduler.push(state.ready())
+        if record.cancel_requested:
+            self.cancel()
 
     def _query(self, connection: Connection) -> tuple[Any, Any, Any]:
         record = reads.run(connection, self._run.run_id)
         spec = reads.value(connection, record.tenant, record.spec_blob)
         self._workflow = Workflow.from_data(spec)
-        self._values.inputs[None] = reads.value(connection, record.tenant, record.inputs_blob)
-        return record, reads.tasks(connection, record.id), reads.edges(connection, record.id)
+        tasks = reads.tasks(connection, record.id)
+        owners: dict[str | None, str] = {t.name: t.inputs_blob for t in tasks if t.inputs_blob is not None}
+        owners[None] = record.inputs_blob
+        found = reads.values(connection, record.tenant, list(owners.values()))
+        self._values.inputs = {owner: found[blob] for owner, blob in owners.items()}
+        return record, tasks, reads.edges(connection, record.id)
 
     def _history(self) -> dict[str, float]:
         return {task: figures.mean_seconds for task, figures in self._run.stats.by_task.items()}
@@ -129,6 +142,7 @@ class RunDriver:
             self._attempts[attempt] = node.name
             attempt.add_done_callback(self._step_done)
         self._scheduler.push(later)
+        self._backoff_until = min((n.not_before for n in later if n.not_before is not None), default=None)
 
     def _step_done(self, attempt: asyncio.Task[None]) -> None:
         self._slots.release()
@@ -143,43 +157,54 @@ class RunDriver:
 
     async def _wait(self) -> None:
         """Until an attempt ended, something changed outside, a backoff is over or the deadline passed."""
-        now = time.time()
         pause = 0.5 if self._slots.locked() else 3600.0
-        backoffs = [
-            n.not_before for n in self._state.nodes.values() if n.status == "pending" and n.not_before
-        ]
-        for moment in (*backoffs, self._deadline_at):
-            if moment is not None and moment > now:
-                pause = min(pause, moment - now)
+        for moment in (self._backoff_until, self._deadline_at if self._stop is None else None):
+            if moment is not None:
+                pause = min(pause, moment - time.time())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), max(pause, 0.01))
         self._wake.clear()
+
+    def _check_deadline(self) -> None:
         if self._deadline_at is not None and time.time() >= self._deadline_at and self._stop is None:
-            late = PodiumError("the deadline has passed", mend="`podium retry` it with a later --deadline")
+            late = PodiumError("the deadline has passed", mend="`podium retry` goes on without a deadline")
             self._halt("failed", late)
-            for attempt in self._attempts:
-                attempt.cancel()
+            self._cut()
+
+    def _cut(self) -> None:
+        """Cancel the running attempts."""
+        for attempt in self._attempts:
+            attempt.cancel()
+        self._wake.set()
 
     async def _end(self) -> str | None:
         """Commit how the run ended. None: an approval was answered meanwhile, so it goes on."""
-        states = {node.status for node in self._state.nodes.values()}
+        left = {node.status for node in self._state.nodes.values()} - PASSED
         outputs, error = None, None
         if self._stop is not None:
             status, reason = self._stop
             error = reason.data()
-        elif "waiting" in states:
+        elif "waiting" in left:
             status = "waiting"
+        elif left:
+            status, error = "failed", self._left_behind().data()
         else:
             status = "succeeded"
             outputs = await self._outputs()
-        done = await self._commit(
+        ended: str | None = await self._commit(
             "run.finish",
             lambda c: runs.finish_run(
                 c, self._run.run_id, self._run.epoch, status, outputs=outputs, error=error
             ),
         )
-        self._reload = not done
-        return status if done else None
+        self._reload = ended is None
+        return ended
+
+    def _left_behind(self) -> PodiumError:
+        """Nothing can go on, though tasks are left: they need one that failed in an earlier drive."""
+        failed = [node.name for node in self._state.nodes.values() if node.status == "failed"]
+        where = f"{', '.join(failed[:5])} failed before" if failed else "nothing that is left can start"
+        return PodiumError(where, mend="`podium retry` runs failed tasks again", run=self._run.run_id)
 
     async def _outputs(self) -> dict[str, Any]:
         wanted = self._workflow.output_refs()
@@ -199,9 +224,17 @@ class RunDriver:
 
     async def _step(self, node: Node) -> None:
         """Bring one ready task forward: skip it, expand it, collect its children, or try it."""
-        if node.status == "expanded":
-            await self._collect(node)
-        elif self._state.must_skip(node) or not await self._condition_holds(node):
+        try:
+            outcome = await self._collect(node) if node.status == "expanded" else None
+            skip = outcome is None and (self._state.must_skip(node) or not await self._condition_holds(node))
+        except StaleEpoch:
+            raise
+        except PodiumError as error:
+            await self._fail(node, error)
+            return
+        if outcome is not None:
+            await self._succeed(node, outcome)
+        elif skip:
             await self._skip(node)
         elif (node.spec.map is not None and node.element is None) or isinstance(node.spec, WorkflowTask):
             await self._try(node, self._expand)
@@ -224,18 +257,18 @@ class RunDriver:
         )
         for name in (node.name, *skipped):
             self._state.set_status(name, "skipped")
-        for name in (node.name, *skipped):
+        for name in (node.name, *skipped):  # the scheduler takes a successor of several of them once
             self._scheduler.push(self._state.successors(name))
 
-    async def _try(self, node: Node, work: Callable[[Node, int], Awaitable[None]]) -> None:
-        """One attempt, and what its failure means."""
+    async def _try(self, node: Node, work: Callable[[Node, int], Awaitable[Commit]]) -> None:
+        """One attempt, and what its failure means. `work` gives what is to be committed."""
         attempt = await self._commit(
             "task.start", lambda c: runs.start_task(c, self._run.run_id, self._run.epoch, node.name)
         )
-        node.attempts, node.status = attempt, "running"
+        node.attempts, node.status, node.not_before = attempt, "running", None
         try:
-            async with asyncio.timeout(node.spec.timeout):
-                await work(node, attempt)
+            async with asyncio.timeout(_limit(node)):
+                commit = await work(node, attempt)
         except WaitingForPerson as waiting:
             question = waiting.message
             await self._commit(
@@ -258,17 +291,19 @@ class RunDriver:
             log.exception("A task ran into a defect.", extra={"action": "task.defect", "task": node.name})
             defect = TaskError(f"{type(error).__name__}: {error}", retryable=False, mend="please report this")
             await self._failed(node, attempt, defect)
+        else:
+            await commit()  # outside the timeout: a result that is being written is no late one
 
-    async def _execute(self, node: Node, attempt: int) -> None:
+    async def _execute(self, node: Node, attempt: int) -> Commit:
         await self._fetch(self._state.needed(node, self._reads_of(node)))
         outcome = await self._executor.run(self._run, self._values, node, attempt)
-        await self._succeed(node, outcome)
+        return partial(self._succeed, node, outcome)
 
     def _reads_of(self, node: Node) -> list[Ref]:
         return refs(node.spec.templates())
 
-    async def _expand(self, node: Node, attempt: int) -> None:
-        """Patch the graph: one task per element, or those of the sub-workflow."""
+    async def _expand(self, node: Node, attempt: int) -> Commit:
+        """What the graph gets: one task per element, or those of the sub-workflow."""
         spec, inputs = node.spec, None
         if spec.map is not None and node.element is None:
             source = Ref.parse(spec.map)
@@ -283,6 +318,11 @@ class RunDriver:
             inputs = check_inputs(spec.workflow, given)
             children = first_tasks(spec.workflow, f"{node.name}/", node.name)
             edges = first_edges(spec.workflow, f"{node.name}/")
+        return partial(self._patch, node, children, edges, inputs)
+
+    async def _patch(
+        self, node: Node, children: list[NewTask], edges: list[NewEdge], inputs: dict[str, Any] | None
+    ) -> None:
         async with self._graph_lock:
             version = self._graph_version
             await self._commit(
@@ -299,18 +339,17 @@ class RunDriver:
         self._scheduler.replan()
         self._scheduler.push(child for child in made if self._state.is_ready(child))
 
-    async def _collect(self, node: Node) -> None:
-        """All children are over: put their outputs together."""
+    async def _collect(self, node: Node) -> Outcome:
+        """All children are over: their outputs, put together."""
         await self._fetch([name for name in node.children if self._state.nodes[name].status == "succeeded"])
         if node.spec.map is not None and node.element is None:
-            await self._succeed(node, Outcome([self._values.outputs.get(name) for name in node.children]))
-            return
+            return Outcome([self._values.outputs.get(name) for name in node.children])
         assert isinstance(node.spec, WorkflowTask)
         child = self._state.nodes[node.children[0]]
         outputs = {
             name: self._values.lookup(child, ref) for name, ref in node.spec.workflow.output_refs().items()
         }
-        await self._succeed(node, Outcome(outputs))
+        return Outcome(outputs)
 
     async def _succeed(self, node: Node, outcome: Outcome) -> None:
         finish = Finish(
@@ -349,7 +388,10 @@ class RunDriver:
             node.status, node.not_before = "pending", not_before
             self._scheduler.push([node])
             return
-        finish = Finish(node.name, attempt, "failed", error=data)
+        await self._fail(node, error)
+
+    async def _fail(self, node: Node, error: PodiumError) -> None:
+        finish = Finish(node.name, node.attempts, "failed", error=error.data())
         await self._commit(
             "task.finish", lambda c: runs.finish_task(c, self._run.run_id, self._run.epoch, finish)
         )
@@ -371,18 +413,10 @@ class RunDriver:
     async def _fetch(self, names: Any) -> None:
         """Load outputs that are not in memory yet."""
         wanted = {n: self._blobs[n] for n in names if n not in self._values.outputs and n in self._blobs}
-        owners = {
-            key.removeprefix("inputs:"): blob
-            for key, blob in self._blobs.items()
-            if key.startswith("inputs:") and key.removeprefix("inputs:") not in self._values.inputs
-        }
-        if not wanted and not owners:
+        if not wanted:
             return
-        found = await self._services.read(
-            lambda c: reads.values(c, self._run.tenant, [*wanted.values(), *owners.values()])
-        )
+        found = await self._services.read(lambda c: reads.values(c, self._run.tenant, list(wanted.values())))
         self._values.outputs.update({name: found[blob] for name, blob in wanted.items()})
-        self._values.inputs.update({name: found[blob] for name, blob in owners.items()})
 
     async def _reload_waiting(self) -> None:
         """Take over answers to approvals that came in while other tasks run."""
@@ -394,3 +428,12 @@ class RunDriver:
                 node.approval, node.approval_comment = row.approval, row.approval_comment
                 self._state.set_status(row.name, "pending")
                 self._scheduler.push([node])
+
+
+def _limit(node: Node) -> float | None:
+    """Seconds that an attempt may take. The isolated workers keep the limit of user code themselves: the
+    wait for a free one does not count.
+    """
+    spec = node.spec
+    isolated = isinstance(spec, ToolTask) or (isinstance(spec, PythonTask) and not spec.inline)
+    return None if isolated else spec.timeout

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..memory import reads, runs
-from ..memory.database import Connection, Database
+from ..memory.database import Database
 from ..memory.errors import PodiumError, StaleEpoch
 from ..memory.journal import Journal
 from ..router.policy import make_policy
@@ -53,7 +53,8 @@ class Engine:
         self._watch = Watch(home)
         self._slots = asyncio.Semaphore(max_parallel)
         self._drivers: dict[str, RunDriver] = {}
-        self._contexts: dict[str, RunContext] = {}
+        #: runs that this engine has claimed, by id
+        self._epochs: dict[str, int] = {}
         self._versions: dict[str, int] = {}
         self._background: list[asyncio.Task[None]] = []
 
@@ -69,9 +70,8 @@ class Engine:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        for context in list(self._contexts.values()):
-            with contextlib.suppress(StaleEpoch):
-                await self._release(context)
+        for run_id in list(self._epochs):
+            await self._let_go(run_id)
         await self._workers.close()
         await asyncio.to_thread(self._journal.close)
         self._lock.close()
@@ -84,9 +84,11 @@ class Engine:
     async def drive(self, run_id: str, *, on_token: OnToken | None = None) -> str:
         """Claim a run and drive it until it is over or waits for a person; returns its status.
 
+        However it ends, the run is let go of: cancelled here, it can be driven again at once.
+
         Raises:
             StaleEpoch: another engine has it, or took it.
-            ConfigError: the pool has no model that the policy names, or the database cannot be reached.
+            PodiumError: the database cannot be reached, or refuses.
         """
         record = await self._services.read(lambda c: reads.run(c, run_id))
         if record.status in runs.ENDED:
@@ -95,33 +97,66 @@ class Engine:
             raise StaleEpoch(
                 "another engine drives this run", mend=f"watch it with `podium watch {run_id}`", run=run_id
             )
-        policy = make_policy(record.policy or self._policy)
+        epoch = await self._claim(record)
+        self._epochs[run_id] = epoch
+        try:
+            status = await self._drive(record, epoch, on_token)
+            del self._epochs[run_id]
+            return status
+        except PodiumError as error:
+            error.run = error.run or run_id
+            if isinstance(error, StaleEpoch) or error.retryable:
+                raise
+            return await self._give_up(run_id, epoch, error)
+        except Exception as error:
+            log.exception("A run ran into a defect.", extra={"action": "run.defect", "run": run_id})
+            defect = PodiumError(f"{type(error).__name__}: {error}", mend="please report this", run=run_id)
+            return await self._give_up(run_id, epoch, defect)
+        finally:
+            self._drivers.pop(run_id, None)
+            await self._let_go(run_id)
+
+    async def _claim(self, record: reads.RunRecord) -> int:
+        """The claim's epoch. Cancelled while it is written, the run is let go of again."""
+        run_id, seen = record.id, record.epoch
+        claimed = self._journal.submit("run.claim", lambda c: runs.claim(c, run_id, self.name, seen))
+        try:
+            return await asyncio.shield(asyncio.wrap_future(claimed))
+        except asyncio.CancelledError:
+            self._journal.submit("run.finish", lambda c: runs.release(c, run_id, seen + 1))
+            raise
+
+    async def _drive(self, record: reads.RunRecord, epoch: int, on_token: OnToken | None) -> str:
         rows = await self._services.read(lambda c: reads.latencies(c, record.tenant))
-        epoch = await self._journal.commit(
-            "run.claim", lambda c: runs.claim(c, run_id, self.name, record.epoch)
-        )
         context = RunContext(
-            run_id,
+            record.id,
             record.tenant,
             epoch,
             record.project_root,
             frozenset(record.preapproved),
-            policy,
+            make_policy(record.policy or self._policy),
             stats_of(rows),
             on_token,
         )
         driver = RunDriver(self._services, self._executor, context, self._slots)
-        self._drivers[run_id], self._contexts[run_id] = driver, context
-        self._versions[run_id] = record.control_version
-        try:
-            return await driver.drive()
-        except PodiumError as error:
-            error.run = error.run or run_id
-            raise
-        finally:
-            del self._drivers[run_id]
-            if await self._has_ended(context):
-                del self._contexts[run_id]
+        self._drivers[record.id], self._versions[record.id] = driver, record.control_version
+        return await driver.drive()
+
+    async def _give_up(self, run_id: str, epoch: int, error: PodiumError) -> str:
+        """Fail a run that cannot be driven: taken up again it would only meet the same error."""
+        await self._journal.commit(
+            "run.finish", lambda c: runs.finish_run(c, run_id, epoch, "failed", error=error.data())
+        )
+        del self._epochs[run_id]
+        return "failed"
+
+    async def _let_go(self, run_id: str) -> None:
+        """Release a run unless it is over, waits, or is another engine's by now."""
+        epoch = self._epochs.pop(run_id, None)
+        if epoch is None:
+            return
+        with contextlib.suppress(PodiumError):  # refused: then it is not ours; no database: the lock tells
+            await self._journal.commit("run.finish", lambda c: runs.release(c, run_id, epoch))
 
     async def serve(self) -> None:
         """Take detached runs as they come, until cancelled."""
@@ -132,7 +167,7 @@ class Engine:
                     if task.done():
                         del driving[run_id]
                         self._report(run_id, task)
-                for record in await self._services.read(reads.claimable):
+                for record in await self._claimable():
                     if record.id not in driving and not self._watch.is_driven(record):
                         driving[record.id] = asyncio.create_task(self.drive(record.id))
                 await asyncio.sleep(POLL)
@@ -140,6 +175,13 @@ class Engine:
             for task in driving.values():
                 task.cancel()
             await asyncio.gather(*driving.values(), return_exceptions=True)
+
+    async def _claimable(self) -> list[reads.RunRecord]:
+        try:
+            return await self._services.read(reads.claimable)
+        except PodiumError as error:
+            log.warning("The queue could not be read: %s", error, extra={"action": "engine.queue"})
+            return []
 
     def _report(self, run_id: str, task: asyncio.Task[str]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -152,22 +194,10 @@ class Engine:
                 "A run could not be driven.", exc_info=error, extra={"action": "run.error", "run": run_id}
             )
 
-    async def _has_ended(self, context: RunContext) -> bool:
-        """Whether the run is off our hands: over, waiting, or another engine's."""
-
-        def look(connection: Connection) -> bool:
-            record = reads.run(connection, context.run_id)
-            return record.engine != self.name
-
-        return await self._services.read(look)
-
-    async def _release(self, context: RunContext) -> None:
-        await self._journal.commit("run.finish", lambda c: runs.release(c, context.run_id, context.epoch))
-
     async def _beats(self) -> None:
         while True:
             try:
-                await self._beat(list(self._contexts))
+                await self._beat(list(self._epochs))
             except PodiumError as error:
                 log.warning("A beat was not written: %s", error.message, extra={"action": "run.beat"})
             await asyncio.sleep(BEAT)

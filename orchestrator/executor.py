@@ -12,7 +12,7 @@ from ..agents.outputs import OutputType
 from ..agents.structured import complete_structured
 from ..memory.chat import Message
 from ..memory.content import check_json
-from ..memory.errors import TaskError, WaitingForPerson
+from ..memory.errors import PodiumError, TaskError, WaitingForPerson
 from ..memory.money import parse_usd
 from .caller import DEFAULT_MAX_TOKENS, RunContext, Services, TaskModel
 from .placeholders import Ref, fill, render
@@ -112,7 +112,15 @@ class Executor:
         if spec.inline:
             from ..agents.tools import call_tool, load_function
 
-            value = await call_tool(load_function(spec.python), arguments)
+            function = load_function(spec.python)
+            try:
+                value = await call_tool(function, arguments)
+            except PodiumError:
+                raise
+            except Exception as error:
+                raise TaskError(
+                    f"{spec.python} raised {type(error).__name__}: {error}", mend="mend the function"
+                ) from error
         else:
             value = await self._workers.call(run.project_root, spec.python, arguments, seconds=spec.timeout)
         return Outcome(_typed(value, spec.output, spec.python))

@@ -80,7 +80,7 @@ def _is_free(path: Path) -> bool:
     """Whether nobody holds the lock: its process is gone."""
     try:
         with open(path) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: other observers are no owners
             return True
     except FileNotFoundError:
         return True

@@ -16,6 +16,13 @@ from ..memory.errors import TaskError, UsageError
 
 #: bytes of one answer at most
 MAX_ANSWER = 64 * 1024 * 1024
+#: stands for an answer of which a part is still in the pipe: its process cannot be used again
+TOO_LARGE: Mapping[str, Any] = {
+    "error": f"the answer is larger than {MAX_ANSWER} bytes",
+    "kind": TaskError.__name__,
+    "retryable": False,
+    "mend": "write large results to a file and return its path",
+}
 
 
 class PythonWorkers:
@@ -66,7 +73,7 @@ class PythonWorkers:
             healthy = False
             try:
                 answer = await asyncio.wait_for(_exchange(process, request), seconds)
-                healthy = answer is not None
+                healthy = answer is not None and answer is not TOO_LARGE
             except TimeoutError:
                 raise TaskError(
                     f"{what} did not end within {seconds:g} seconds; its process was killed",
@@ -110,7 +117,7 @@ async def _exchange(process: asyncio.subprocess.Process, request: Mapping[str, A
     except (BrokenPipeError, ConnectionResetError):
         return None
     except ValueError:
-        return {"error": f"the answer is larger than {MAX_ANSWER} bytes", "kind": "user", "retryable": False}
+        return TOO_LARGE
     return json.loads(line) if line.endswith(b"\n") else None
 
 

@@ -22,6 +22,7 @@ class Scheduler:
         self._state = state
         self._predicted = dict(predicted or {})
         self._heap: list[tuple[float, int, str]] = []
+        self._queued: set[str] = set()
         self._rest: dict[str, float] = {}
         self.replan()
 
@@ -32,18 +33,24 @@ class Scheduler:
             for name, node in self._state.nodes.items()
         }
         self._rest = remaining_seconds(self._state.nodes, seconds)
-        waiting = {name for _, _, name in self._heap}
-        self._heap = []
+        waiting, self._heap, self._queued = self._queued, [], set()
         self.push(self._state.nodes[name] for name in waiting)
 
     def push(self, nodes: Iterable[Node]) -> None:
-        """Nodes that are ready now."""
+        """Nodes that are ready now; one that is in line already stays where it is."""
         for node in nodes:
+            if node.name in self._queued:
+                continue
+            self._queued.add(node.name)
             heapq.heappush(self._heap, (-self._rest.get(node.name, 0.0), node.position, node.name))
 
     def pop(self) -> Node | None:
         """The task to start next, None if none is ready."""
-        return self._state.nodes[heapq.heappop(self._heap)[2]] if self._heap else None
+        if not self._heap:
+            return None
+        name = heapq.heappop(self._heap)[2]
+        self._queued.remove(name)
+        return self._state.nodes[name]
 
     def __len__(self) -> int:
         return len(self._heap)

@@ -18,6 +18,8 @@ from .workflow import Workflow, WorkflowTask
 
 #: states in which a task is over
 DONE = frozenset({"succeeded", "failed", "skipped", "cancelled"})
+#: those of them after which its successors may go on
+PASSED = frozenset({"succeeded", "skipped"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Node:
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     children: list[str] = field(default_factory=list)
-    #: children that are not over
+    #: children that are not over, or that failed: the node cannot collect them yet
     open_children: int = 0
 
     @property
@@ -101,14 +103,14 @@ class RunState:
 
     def set_status(self, name: str, status: str) -> None:
         node = self.nodes[name]
-        was_done, node.status = node.status in DONE, status
-        if node.parent is not None and was_done != (status in DONE):
-            self.nodes[node.parent].open_children += 1 if was_done else -1
+        was_passed, node.status = node.status in PASSED, status
+        if node.parent is not None and was_passed != (status in PASSED):
+            self.nodes[node.parent].open_children += 1 if was_passed else -1
 
     # -- questions
 
     def ready(self) -> Iterator[Node]:
-        """Pending nodes whose predecessors are over, and expanded ones whose children are."""
+        """Pending nodes whose predecessors have passed, and expanded ones whose children have."""
         for node in self.nodes.values():
             if self.is_ready(node):
                 yield node
@@ -116,7 +118,7 @@ class RunState:
     def is_ready(self, node: Node) -> bool:
         if node.status == "expanded":
             return node.open_children == 0
-        return node.status == "pending" and all(self.nodes[name].status in DONE for name in node.before)
+        return node.status == "pending" and all(self.nodes[name].status in PASSED for name in node.before)
 
     def successors(self, name: str) -> list[Node]:
         """Nodes that the end of `name` may have made ready."""

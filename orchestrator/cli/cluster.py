@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from .common import Json, Pool, emit, note, settings
 
 if TYPE_CHECKING:
+    from ...router.types import ModelSpec
     from ..settings import Settings
     from .output import ClusterOut
 
@@ -53,6 +55,7 @@ def _start(found: Settings, head: dict[str, Any], timeout: float) -> None:
     file = load_pool(found.pool_file, found.home)
     for spec in file.models.values():
         check_source(spec, found.home)
+    _check_room(list(file.models.values()), head["num_cpus"])
     database = Database(found.database)
     database.ensure_schema()
     database.close()
@@ -68,6 +71,21 @@ def _start(found: Settings, head: dict[str, Any], timeout: float) -> None:
             stop_head(found.home)
         raise
     note(f"ready after {time.monotonic() - began:.1f} s")
+
+
+def _check_room(specs: Sequence[ModelSpec], cpus: int | None) -> None:
+    """Whether all workers fit the CPUs that Ray will have: Ray itself would say so only after a minute."""
+    import os
+
+    from ...memory.errors import ConfigError
+
+    room = cpus if cpus is not None else os.cpu_count() or 1
+    wanted = sum(spec.resources.cpus * spec.replicas for spec in specs)
+    if wanted > room:
+        raise ConfigError(
+            f"the pool's workers want {wanted:g} CPUs, Ray has {room}",
+            mend="give the models less, e.g. `resources: {cpus: 0.5}` in the pool file, or raise --cpus",
+        )
 
 
 def down(as_json: Json = False) -> None:

@@ -76,9 +76,25 @@ def is_person() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def prompt(question: str) -> str:
+    """Ask on the terminal for a line, which may be empty. Nothing of it goes to stdout, which is data.
+
+    Raises:
+        EOFError: the person ended the input.
+    """
+    print(f"{question} ", end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.strip()
+
+
 def confirm(question: str) -> bool:
-    """Ask yes or no on the terminal."""
-    return typer.confirm(question, err=True)
+    """Ask yes or no on the terminal, until it is one of them. Raises EOFError as `prompt`."""
+    while True:
+        answer = prompt(f"{question} [y/n]").lower()
+        if answer in ("y", "yes", "n", "no"):
+            return answer.startswith("y")
 
 
 def console(*, err: bool = False) -> Console:

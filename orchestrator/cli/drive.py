@@ -15,7 +15,7 @@ import typer
 from ...memory.errors import ConfigError, UsageError
 from ...memory.money import format_usd, parse_usd
 from . import render
-from .common import as_text, confirm, emit, is_person, note
+from .common import as_text, confirm, emit, is_person, note, prompt
 from .live import view
 
 if TYPE_CHECKING:
@@ -184,8 +184,9 @@ def _ask(podium: Podium, found: Run) -> bool:
         note(f"\n{task.name}: {task.record.approval_text}")
         try:
             approved = confirm("approve?")
-            comment = typer.prompt("comment", default="", show_default=False, err=True)
-        except typer.Abort:
+            comment = prompt("comment, if any:")
+        except EOFError:
+            note("")
             return False
         podium.approve(found.id, task.name, approved=approved, comment=comment)
     return True

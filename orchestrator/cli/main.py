@@ -97,7 +97,7 @@ def execute(arguments: Sequence[str]) -> int:
         return app(args=list(arguments), prog_name="podium", standalone_mode=False) or 0
     except PodiumError as error:
         return _tell(error.data() | {"exit_code": error.exit_code}, str(error), as_json)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, EOFError, typer.Abort):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except typer.TyperException as error:

@@ -18,8 +18,8 @@ PODIUM = [sys.executable, "-m", "podium.orchestrator.cli.main"]
 
 POOL = """\
 models:
-  - {name: cheap, engine: replay, source: answers.jsonl, price: {input: 0.1, output: 0.2}}
-  - {name: dear, engine: replay, source: answers.jsonl, price: {input: 1, output: 2}}
+  - {name: cheap, engine: replay, source: answers.jsonl, price: {input: 0.1, output: 0.2}, resources: {cpus: 0.1}}
+  - {name: dear, engine: replay, source: answers.jsonl, price: {input: 1, output: 2}, resources: {cpus: 0.1}}
 """
 ANSWERS = [
     {"match": "Summarise", "text": "A short summary.", "input_tokens": 20, "output_tokens": 4},
@@ -36,7 +36,7 @@ tasks:
   length: {python: "tools:length", with: {text: "{brief.title}"}, needs: publish}
 outputs: {brief: brief, length: length}
 """
-TOOLS = '''\
+TOOLS = """\
 import pathlib
 import time
 
@@ -57,7 +57,7 @@ def hold(started: str, go: str) -> str:
     while not pathlib.Path(go).exists() and time.monotonic() < end:
         time.sleep(0.02)
     return "held"
-'''
+"""
 
 
 @dataclass(frozen=True)

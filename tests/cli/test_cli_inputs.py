@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from podium.memory.errors import UsageError
 from podium.orchestrator.cli.inputs import parse_inputs, types_of
 from podium.orchestrator.workflow import Workflow
@@ -46,7 +45,8 @@ def test_values_by_type(text: str, kind: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind"), [("x", "int"), ("1.5", "int"), ("a,b", "list[str]"), ("mid", ["low", "high"]), ("{", {"a": "int"})]
+    ("text", "kind"),
+    [("x", "int"), ("1.5", "int"), ("a,b", "list[str]"), ("mid", ["low", "high"]), ("{", {"a": "int"})],
 )
 def test_values_of_another_type_name_the_input_and_the_type(text: str, kind: Any) -> None:
     with pytest.raises(UsageError, match="-i x") as caught:
@@ -56,7 +56,7 @@ def test_values_of_another_type_name_the_input_and_the_type(text: str, kind: Any
 
 def test_unknown_input_has_the_nearest() -> None:
     with pytest.raises(UsageError) as caught:
-        parse_inputs(["docz=1"], Workflow.from_data({"name": "w", "inputs": {"docs": "str"}, "tasks": {}}))
+        parse_inputs(["docz=1"], Workflow("w", inputs={"docs": "str"}))
     assert caught.value.mend == "did you mean docs?"
     with pytest.raises(UsageError, match="has no name"):
         parse_inputs(["docs"], None)

@@ -30,7 +30,11 @@ def test_run_with_approval_beforehand(project: Any) -> None:
     # two summaries and one title at 0.1 and 0.2 USD per million tokens
     assert result["cost_usd"] == "0.0000102"
     assert {"run_id", "status", "outputs", "cost_usd", "tasks"} <= result.keys()
-    assert {name for name, task in tasks_of(result).items() if task["models"]} == {"sums[0]", "sums[1]", "brief"}
+    assert {name for name, task in tasks_of(result).items() if task["models"]} == {
+        "sums[0]",
+        "sums[1]",
+        "brief",
+    }
     assert f"run {result['run_id']} accepted" in done.stderr
     assert "sums[0] succeeded cheap" in done.stderr
 
@@ -220,7 +224,9 @@ def test_runs_lists_the_newest_first_and_prunes(project: Any) -> None:
     project.podium("runs", "prune", "--older-than", "soon", code=2)
     kept = project.json("runs", "prune", "--older-than", "1d", verb="runs prune")
     assert kept == {"runs": [], "dry_run": False}
-    assert project.json("runs", "prune", "--older-than", "0s", "--dry-run", verb="runs prune")["runs"] == [first]
+    assert project.json("runs", "prune", "--older-than", "0s", "--dry-run", verb="runs prune")["runs"] == [
+        first
+    ]
     assert project.json("runs", "prune", "--older-than", "0s", verb="runs prune")["runs"] == [first]
     assert [run["run_id"] for run in project.json("runs", verb="runs")["runs"]] == [second]
 

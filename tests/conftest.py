@@ -1,0 +1,88 @@
+"""Fixtures that every folder of tests uses: a home, both databases, a pool of fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from podium import Podium, Settings
+from podium.memory.database import Database
+from podium.router.types import ModelSpec
+from podium.workers.local import LocalPool
+from podium.workers.testing import ECHO, echo_spec
+from services import fresh_database, postgres_server
+
+MakePodium = Callable[..., Podium]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Podium home of the test's own; no setting of the machine reaches the test."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("PODIUM_") and not name.startswith("PODIUM_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PODIUM_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """A real PostgreSQL; skipped where it is missing, a failure in CI."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """A new, empty database on the PostgreSQL server."""
+    with fresh_database(postgres_server_url) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new, empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'database' / 'podium.db'}"
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database with the current schema, once of each kind."""
+    opened = Database(database_url)
+    opened.ensure_schema()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def echo_pool(tmp_path: Path) -> Callable[..., LocalPool]:
+    """Makes a LocalPool of `EchoEngine`s; without specs, of one model `echo`."""
+
+    def make(*specs: ModelSpec) -> LocalPool:
+        return LocalPool(specs or (echo_spec(),), tmp_path, create=ECHO)
+
+    return make
+
+
+@pytest.fixture
+def make_podium(home: Path, echo_pool: Callable[..., LocalPool]) -> Iterator[MakePodium]:
+    """Makes Podiums over echo pools: `make(url, *specs, **settings)`; url None: SQLite in the home.
+
+    They are closed when the test ends.
+    """
+    made: list[Podium] = []
+
+    def make(url: str | None, *specs: ModelSpec, **settings: object) -> Podium:
+        chosen = Settings.model_validate({"home": home, "database_url": url or "", **settings})
+        made.append(Podium(chosen, pool=echo_pool(*specs)))
+        return made[-1]
+
+    yield make
+    for podium in made:
+        podium.close()
