@@ -264,7 +264,8 @@ def _arguments_adapter(function: Callable[..., Any]) -> Any:
     def collect(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return args, kwargs
 
-    return TypeAdapter(collect)
+    signature: Any = collect  # a callable is a type to pydantic, not to the type checker
+    return TypeAdapter(signature)
 
 
 def _jsonable(result: Any, name: str) -> Any:

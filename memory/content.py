@@ -58,7 +58,9 @@ def insert_missing(connection: Connection, table: type[Base], rows: list[dict[st
     assert isinstance(target, Table)
     done = 0
     for row in rows:
-        done += connection.execute(dialect.insert(target).values(row).on_conflict_do_nothing()).rowcount
+        statement = dialect.insert(target).values(row).on_conflict_do_nothing()
+        # psycopg gives no rowcount for such an insert unless it is asked to
+        done += connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
     return done
 
 

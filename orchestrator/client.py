@@ -80,6 +80,8 @@ class Podium:
         self._policy = dict(policy) if policy is not None else None
         self.database = Database(self.settings.database)
         self.database.ensure_schema()
+        #: run id → the classes its outputs were declared with, for runs stored by this client
+        self._classes: dict[str, Mapping[str, type]] = {}
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
@@ -134,13 +136,13 @@ class Podium:
         run = self._store(
             workflow, inputs, False, budget, deadline, priority, approve, policy, idempotency_key
         )
-        return self.drive(run.id, on_event=on_event, on_token=on_token, _classes=run._classes)
+        return self.drive(run.id, on_event=on_event, on_token=on_token)
 
     async def arun(self, workflow: Workflow | str | Path, /, **options: Any) -> Run:
         """`run`, awaited. Cancelling it lets go of the run, which can be resumed."""
         on_event, on_token = options.pop("on_event", None), options.pop("on_token", None)
         run = await asyncio.to_thread(lambda: self.submit(workflow, detached=False, **options))
-        return await self.adrive(run.id, on_event=on_event, on_token=on_token, _classes=run._classes)
+        return await self.adrive(run.id, on_event=on_event, on_token=on_token)
 
     def submit(
         self,
@@ -167,10 +169,9 @@ class Podium:
         *,
         on_event: OnEvent | None = None,
         on_token: OnToken | None = None,
-        _classes: Mapping[str, type] | None = None,
     ) -> Run:
         """Go on with a run in this process; if a living engine has it, follow it instead."""
-        return self._wait(self._drive(run_id, on_event, on_token, _classes))
+        return self._wait(self._drive(run_id, on_event, on_token))
 
     async def adrive(
         self,
@@ -178,10 +179,9 @@ class Podium:
         *,
         on_event: OnEvent | None = None,
         on_token: OnToken | None = None,
-        _classes: Mapping[str, type] | None = None,
     ) -> Run:
         """`drive`, awaited."""
-        work = self._drive(run_id, on_event, on_token, _classes)
+        work = self._drive(run_id, on_event, on_token)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._running_loop()))
 
     def ask(
@@ -269,13 +269,13 @@ class Podium:
         """
         with self.database.read() as connection:
             full = reads.resolve(connection, self.settings.tenant, run_id)
-            return Run(self.database, reads.run(connection, full))
+            return Run(self.database, reads.run(connection, full), self._classes.get(full))
 
     def runs(self, *, statuses: Sequence[str] = (), limit: int = 50) -> list[Run]:
         """Runs of the tenant, the newest first."""
         with self.database.read() as connection:
             found = reads.list_runs(connection, self.settings.tenant, statuses=statuses, limit=limit)
-        return [Run(self.database, record) for record in found]
+        return [Run(self.database, record, self._classes.get(record.id)) for record in found]
 
     def events(self, run_id: str, *, after: int = 0) -> list[EventRecord]:
         """Events with a number above `after`, at most 1,000."""
@@ -408,15 +408,15 @@ class Podium:
 
         run_id = self.database.transact(create)
         faults.hit("run.create", "after")
-        with self.database.read() as connection:
-            return Run(self.database, reads.run(connection, run_id), workflow.output_classes)
+        if workflow.output_classes:
+            self._classes[run_id] = dict(workflow.output_classes)
+        return self.get(run_id)
 
     async def _drive(
         self,
         run_id: str,
         on_event: OnEvent | None,
         on_token: OnToken | None,
-        classes: Mapping[str, type] | None,
     ) -> Run:
         engine = await self._open()
         start = (await asyncio.to_thread(self.get, run_id)).record.event_seq
@@ -427,8 +427,7 @@ class Podium:
             teller.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await teller
-        record = (await asyncio.to_thread(self.get, run_id)).record
-        return Run(self.database, record, classes)
+        return await asyncio.to_thread(self.get, run_id)
 
     async def _drive_or_follow(self, engine: Engine, run_id: str, on_token: OnToken | None) -> None:
         """Drive a run; while another engine has it, follow it, and take it over should that engine die."""

@@ -18,8 +18,16 @@ PODIUM = [sys.executable, "-m", "podium.orchestrator.cli.main"]
 
 POOL = """\
 models:
-  - {name: cheap, engine: replay, source: answers.jsonl, price: {input: 0.1, output: 0.2}, resources: {cpus: 0.1}}
-  - {name: dear, engine: replay, source: answers.jsonl, price: {input: 1, output: 2}, resources: {cpus: 0.1}}
+  - name: cheap
+    engine: replay
+    source: answers.jsonl
+    price: {input: 0.1, output: 0.2}
+    resources: {cpus: 0.1}
+  - name: dear
+    engine: replay
+    source: answers.jsonl
+    price: {input: 1, output: 2}
+    resources: {cpus: 0.1}
 """
 ANSWERS = [
     {"match": "Summarise", "text": "A short summary.", "input_tokens": 20, "output_tokens": 4},

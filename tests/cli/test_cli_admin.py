@@ -105,7 +105,7 @@ def test_models_add_takes_prices_from_flags_or_the_table(project: Any) -> None:
     assert float(added["input_usd_per_mtok"]) > 0
     text = (project.folder / "pool.yaml").read_text()
     assert "SOME_KEY" in text
-    assert text.startswith("models:\n  - {name: cheap")
+    assert text.startswith("models:\n  - name: cheap")
     listed = {m["name"]: m for m in project.json("models", verb="models")["models"]}
     assert listed["gpt"]["state"] == "missing"
     assert "SOME_KEY" in listed["gpt"]["detail"]

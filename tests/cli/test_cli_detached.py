@@ -49,6 +49,13 @@ def test_up_run_approve_watch_down(project: Any, up: dict[str, Any]) -> None:
     assert project.json("status", verb="status")["running"] is False
 
 
+def test_a_pool_that_does_not_fit_is_refused_before_ray_starts(project: Any) -> None:
+    project.write("pool.yaml", (project.folder / "pool.yaml").read_text().replace("cpus: 0.1", "cpus: 1"))
+    done = project.podium("up", "--cpus", "1", code=3)
+    assert "want 2 CPUs, Ray has 1" in done.stderr
+    assert not (project.folder / "home" / "cluster.json").exists()
+
+
 def test_the_engine_goes_on_when_its_submitter_is_killed(project: Any, up: dict[str, Any]) -> None:
     project.write(
         "slow.yaml",

@@ -7,6 +7,7 @@ a random key that nobody learns shuts it.
 
 from __future__ import annotations
 
+import importlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -45,8 +46,7 @@ class LlamaCppEngine:
         """Map the model's file and make its slots; harmless when done already."""
         if self._server is not None:
             return
-        import xllamacpp
-
+        xllamacpp: Any = importlib.import_module("xllamacpp")  # its type stubs name nothing
         path = model_path(self.spec.source, self._home)
         try:
             self._server = xllamacpp.Server(self._params(xllamacpp.CommonParams(), path))

@@ -132,7 +132,7 @@ class TorchEngine:
 
     def _run_tickets(self, tickets: Sequence[_Ticket]) -> None:
         try:
-            results = self._run([request for ticket in tickets for request in ticket.requests])
+            results: list[_Result] = self._run([request for ticket in tickets for request in ticket.requests])
         except Exception as error:  # noqa: BLE001 - the others' threads must not find empty results
             results = [_broken(self.spec, error) for ticket in tickets for _ in ticket.requests]
         for ticket in tickets:

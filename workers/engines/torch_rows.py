@@ -44,7 +44,7 @@ def matcher_of(schema: Mapping[str, Any], tokenizer: LLTokenizer) -> LLMatcher:
     Raises:
         ValueError: the schema uses what llguidance does not know.
     """
-    options = {"whitespace_flexible": False}
+    options: Any = {"whitespace_flexible": False}
     matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options))
     if matcher.is_error():
         raise ValueError(matcher.get_error())
@@ -58,7 +58,9 @@ class Scores(LogitsProcessor):
         self._rows = rows
         self._eos = list(eos)
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - decorated in the base
+        self, input_ids: torch.LongTensor, scores: torch.FloatTensor
+    ) -> torch.FloatTensor:
         for index, row in enumerate(self._rows):
             if row.finished:
                 continue
@@ -101,7 +103,7 @@ class Stops(StoppingCriteria):
         self.first_token_at: float | None = None
         self.late = False
 
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - decorated in the base
         self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any
     ) -> torch.BoolTensor:
         now = time.monotonic()

@@ -112,7 +112,8 @@ def _tiny(context: int, dtype: torch.dtype) -> tuple[Any, Any]:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return tokenizer, LlamaForCausalLM(config).to(dtype)
+        model: Any = LlamaForCausalLM(config)
+        return tokenizer, model.to(dtype)
 
 
 def _eos(tokenizer: Any, model: Any) -> tuple[int, ...]:
