@@ -121,7 +121,7 @@ class _Planner:
         messages = self.opening
         name = "the model"
         problems: list[str] = []
-        before = ""
+        before, cut = "", 0
         for _ in range(1 + repairs):
             try:
                 answer = await self.model.complete(messages, schema=self.schema, max_tokens=self.max_tokens)
@@ -134,7 +134,8 @@ class _Planner:
             if not problems:
                 repaired = (f"{name} needed {self.tries} tries",) if self.tries > 1 else ()
                 return Plan(workflow, data, "model", None, self.tries, repaired)
-            if answer.text == before:
+            cut += answer.finish_reason == "length"
+            if answer.text == before or cut > 1:
                 break  # it does not hear the complaint: a further one costs and changes nothing
             before = answer.text
             # only the last answer is quoted: the conversation must fit a small context

@@ -23,7 +23,7 @@ class Worst(BaseModel):
 
 def worst(entries: list[Entry]) -> Worst:
     """The highest severity, and the problems that have it."""
-    top = max((entry.severity for entry in entries), key=ORDER.index)
+    top = max(entries, key=lambda entry: ORDER.index(entry.severity)).severity
     return Worst(severity=top, problems=[e.problem for e in entries if e.severity == top])
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -16,15 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..memory import control, events, reads, runs
-from ..memory.database import Connection, Database
-from ..memory.errors import PodiumError, StaleEpoch, UsageError
+from ..memory.database import Database
+from ..memory.errors import ClusterError, PodiumError, StaleEpoch, UsageError
 from ..memory.events import EventRecord
 from ..memory.money import parse_usd
+from .leases import Watch
 from .settings import Settings, load_settings
-from .state import first_edges, first_tasks
-from .tasks import LlmTask, PlanTask
+from .submission import Terms, ask_workflow, checked, new_run, store
+from .tasks import PlanTask
 from .views import Run
-from .workflow import Workflow, WorkflowError
+from .workflow import Workflow
 
 if TYPE_CHECKING:
     from ..workers.contract import Pool
@@ -38,6 +38,8 @@ OnToken = Callable[[str, str], None]
 
 #: seconds between two looks at a run that someone follows
 FOLLOW = 0.1
+#: seconds that a followed run may be without a living engine
+UNSERVED = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Podium:
         #: run id → the classes its outputs were declared with, for runs stored by this client
         self._classes: dict[str, Mapping[str, type]] = {}
         self._lock = threading.Lock()
+        self._watch = Watch(self.settings.home)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
         self._pool: Pool | None = None
@@ -116,9 +119,10 @@ class Podium:
         approve: Sequence[str] = (),
         policy: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
         on_event: OnEvent | None = None,
         on_token: OnToken | None = None,
-        **inputs: Any,
+        **more_inputs: Any,
     ) -> Run:
         """Run a workflow in this process until it is over or waits for a person.
 
@@ -128,13 +132,22 @@ class Podium:
             deadline: seconds from now.
             approve: tasks that are approved beforehand.
             policy: routing of this run, e.g. {"kind": "fixed", "model": "smollm2-135m"}.
+            inputs: the workflow's inputs; those whose names are free may be given as keywords instead.
 
         Raises:
             WorkflowError: the workflow or its inputs are wrong; nothing was stored.
             PodiumError: the run could not be driven. A run that failed is returned, not raised.
         """
-        run = self._store(
-            workflow, inputs, False, budget, deadline, priority, approve, policy, idempotency_key
+        run = self.submit(
+            workflow,
+            detached=False,
+            budget=budget,
+            deadline=deadline,
+            priority=priority,
+            approve=approve,
+            policy=policy,
+            idempotency_key=idempotency_key,
+            inputs={**(inputs or {}), **more_inputs},
         )
         return self.drive(run.id, on_event=on_event, on_token=on_token)
 
@@ -156,12 +169,14 @@ class Podium:
         approve: Sequence[str] = (),
         policy: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
-        **inputs: Any,
+        inputs: Mapping[str, Any] | None = None,
+        **more_inputs: Any,
     ) -> Run:
         """Store a run for the detached engine (`podium up`), and return at once. See `run`."""
-        return self._store(
-            workflow, inputs, detached, budget, deadline, priority, approve, policy, idempotency_key
-        )
+        terms = Terms(budget, deadline, priority, approve, policy, idempotency_key, detached)
+        made, root = checked(workflow)
+        new = new_run(self.settings, made, {**(inputs or {}), **more_inputs}, root, terms)
+        return self._keep(new, made.output_classes)
 
     def drive(
         self,
@@ -195,7 +210,7 @@ class Podium:
         on_token: Callable[[str], None] | None = None,
     ) -> Run:
         """One question to one model: a run with the task `answer`. `on_token` gets the text as it comes."""
-        workflow = _ask_workflow(model, system, max_tokens)
+        workflow = ask_workflow(model, system, max_tokens)
         listen = None if on_token is None else lambda _task, text: on_token(text)
         return self.run(workflow, budget=budget, on_token=listen, prompt=prompt)
 
@@ -204,7 +219,7 @@ class Podium:
     ) -> Run:
         """`ask`, awaited."""
         budget = options.pop("budget", None)
-        workflow = _ask_workflow(options.pop("model", None), options.pop("system", None), **options)
+        workflow = ask_workflow(options.pop("model", None), options.pop("system", None), **options)
         listen = None if on_token is None else lambda _task, text: on_token(text)
         return await self.arun(workflow, budget=budget, on_token=listen, prompt=prompt)
 
@@ -248,7 +263,7 @@ class Podium:
         }
         # validation refuses plan tasks of users; this one only plans and adds nothing to the graph
         workflow = Workflow("plan", tasks={"plan": PlanTask(plan=details)})
-        run = self._insert(workflow, {}, Path.cwd(), budget=budget)
+        run = self._keep(new_run(self.settings, workflow, {}, Path.cwd(), Terms(budget=budget)), {})
         run = self.drive(run.id, on_event=on_event)
         if run.status != "succeeded":
             error = run.error or {}
@@ -293,11 +308,21 @@ class Podium:
         """Wait until a run is over or waits for a person, while another process drives it.
 
         Raises:
+            ClusterError: for a while no living engine had the run or could take it.
             PodiumError: it took longer than `timeout` seconds.
         """
         end = None if timeout is None else time.monotonic() + timeout
+        served = time.monotonic()
         while True:
             run = self.get(run_id)
+            if self._is_served(run):
+                served = time.monotonic()
+            elif time.monotonic() - served > UNSERVED and run.status not in (*runs.ENDED, "waiting"):
+                raise ClusterError(
+                    "no engine works on this run any more",
+                    mend=f"start one with `podium up`, or go on here: `podium resume {run_id}`",
+                    run=run_id,
+                )
             after = _tell(self.events(run_id, after=after), on_event, after)
             if run.status in (*runs.ENDED, "waiting") and after >= run.record.event_seq:
                 return run
@@ -309,6 +334,9 @@ class Podium:
                 )
             time.sleep(FOLLOW)
 
+    def _is_served(self, run: Run) -> bool:
+        return self._watch.is_driven(run.record) or (run.record.detached and self.engine_alive())
+
     # -- control
 
     def approve(self, run_id: str, task: str, *, approved: bool = True, comment: str = "") -> None:
@@ -318,9 +346,7 @@ class Podium:
     def cancel(self, run_id: str) -> str:
         """Cancel a run; its engine stops it within a second. Returns the status it has now."""
         record = self.get(run_id).record
-        from .leases import Watch
-
-        driven = Watch(self.settings.home).is_driven(record)
+        driven = self._watch.is_driven(record)
         return self.database.transact(lambda c: control.cancel(c, record.id, driven=driven))
 
     def retry(self, run_id: str, tasks: Sequence[str] = ()) -> list[str]:
@@ -352,64 +378,10 @@ class Podium:
 
     # -- inside
 
-    def _store(
-        self,
-        workflow: Workflow | str | Path,
-        inputs: Mapping[str, Any],
-        detached: bool,
-        budget: Any,
-        deadline: float | None,
-        priority: int,
-        approve: Sequence[str],
-        policy: Mapping[str, Any] | None,
-        idempotency_key: str | None,
-    ) -> Run:
-        made, root = _checked(workflow)
-        from .graph import check_inputs
-
-        if unknown := [task for task in approve if task not in made.tasks]:
-            raise UsageError(
-                f"--approve {unknown[0]}: there is no such task", mend=f"tasks are: {', '.join(made.tasks)}"
-            )
-        return self._insert(
-            made,
-            check_inputs(made, inputs),
-            root,
-            budget=budget,
-            detached=detached,
-            deadline_at=time.time() + deadline if deadline is not None else None,
-            priority=priority,
-            preapproved=approve,
-            policy=policy,
-            idempotency_key=idempotency_key,
-        )
-
-    def _insert(
-        self, workflow: Workflow, inputs: Mapping[str, Any], root: Path, *, budget: Any, **options: Any
-    ) -> Run:
-        new = runs.NewRun(
-            id=f"r{secrets.token_hex(5)}",
-            tenant=self.settings.tenant,
-            workflow=workflow.name,
-            spec=workflow.to_data(),
-            inputs=inputs,
-            tasks=first_tasks(workflow),
-            edges=first_edges(workflow),
-            budget_nano=parse_usd(budget if budget is not None else self.settings.budget),
-            project_root=str(root),
-            **options,
-        )
-        from ..memory import faults
-
-        def create(connection: Connection) -> str:
-            made = runs.create(connection, new)
-            faults.hit("run.create", "before")
-            return made
-
-        run_id = self.database.transact(create)
-        faults.hit("run.create", "after")
-        if workflow.output_classes:
-            self._classes[run_id] = dict(workflow.output_classes)
+    def _keep(self, new: runs.NewRun, classes: Mapping[str, type]) -> Run:
+        run_id = store(self.database, new)
+        if classes:
+            self._classes[run_id] = dict(classes)
         return self.get(run_id)
 
     async def _drive(
@@ -503,28 +475,6 @@ class Podium:
         except BaseException:
             future.cancel()
             raise
-
-
-def _checked(workflow: Workflow | str | Path) -> tuple[Workflow, Path]:
-    """A workflow that can run, and the folder its `module:name` references are imported from."""
-    if isinstance(workflow, Workflow):
-        from .graph import callables, validate
-        from .signatures import folder_of
-
-        root = folder_of(callables(workflow)) or Path.cwd()
-        if problems := validate(workflow, check_imports=root):
-            raise WorkflowError(problems)
-        return workflow, root
-    from .loader import load_workflow
-
-    path = Path(workflow)
-    root = path.absolute().parent
-    return load_workflow(path, check_imports=root), root
-
-
-def _ask_workflow(model: str | None, system: str | None, max_tokens: int | None = None) -> Workflow:
-    task = LlmTask(prompt="{prompt}", system=system, model=model, max_tokens=max_tokens)
-    return Workflow("ask", inputs={"prompt": "str"}, tasks={"answer": task})
 
 
 def _tell(found: Sequence[EventRecord], on_event: OnEvent | None, after: int) -> int:

@@ -72,15 +72,16 @@ def echo_pool(tmp_path: Path) -> Callable[..., LocalPool]:
 
 @pytest.fixture
 def make_podium(home: Path, echo_pool: Callable[..., LocalPool]) -> Iterator[MakePodium]:
-    """Makes Podiums over echo pools: `make(url, *specs, **settings)`; url None: SQLite in the home.
-
-    They are closed when the test ends.
+    """Makes Podiums over echo pools (or over `pool`): `make(url, *specs, **settings)`; url None: SQLite in
+    the home. They are closed when the test ends.
     """
     made: list[Podium] = []
 
-    def make(url: str | None, *specs: ModelSpec, **settings: object) -> Podium:
+    def make(
+        url: str | None, *specs: ModelSpec, pool: LocalPool | None = None, **settings: object
+    ) -> Podium:
         chosen = Settings.model_validate({"home": home, "database_url": url or "", **settings})
-        made.append(Podium(chosen, pool=echo_pool(*specs)))
+        made.append(Podium(chosen, pool=pool or echo_pool(*specs)))
         return made[-1]
 
     yield make

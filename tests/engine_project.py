@@ -44,6 +44,14 @@ def flaky(path: str, failures: int) -> int:
         raise ValueError(f"try {done} fails")
     return done
 
+def meet(path: str, people: int) -> str:
+    me = count(path)
+    while len(Path(path).read_text().split()) < people:
+        time.sleep(0.01)
+    if me <= people:
+        raise ValueError("all fail who met first")
+    return "late"
+
 def hang_once(path: str) -> str:
     if count(path) == 1:
         time.sleep(60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -109,7 +108,6 @@ def run(podium: Podium, job: Job, ways: Ways) -> None:
     """
     from ..graph import check_inputs
 
-    _check_names(podium, job)
     inputs = check_inputs(job.workflow, job.inputs)
     amount = format_usd(parse_usd(job.budget if job.budget is not None else podium.settings.budget))
     render.plan_table(podium.plan_table(job.workflow, inputs), budget=amount, err=True)
@@ -122,7 +120,7 @@ def run(podium: Podium, job: Job, ways: Ways) -> None:
         priority=job.priority,
         approve=job.approve,
         policy=job.policy,
-        **job.inputs,
+        inputs=job.inputs,
     )
     note(f"run {found.id} accepted")
     if ways.detach:
@@ -135,14 +133,6 @@ def run(podium: Podium, job: Job, ways: Ways) -> None:
             print(found.id)
         return
     go_on(podium, found, ways)
-
-
-def _check_names(podium: Podium, job: Job) -> None:
-    """The client takes inputs as keywords, beside its own."""
-    own = inspect.signature(podium.submit).parameters
-    taken = [name for name in job.inputs if name in own]
-    if taken:
-        raise UsageError(f"an input cannot be called {taken[0]!r}", mend="rename it in the workflow")
 
 
 def go_on(podium: Podium, found: Run, ways: Ways) -> None:

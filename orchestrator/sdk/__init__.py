@@ -80,11 +80,11 @@ _HOMES = {
 }
 
 __all__ = [
-    "BudgetStopped", "ChatRequest", "Chunk", "ClusterError", "Completion", "ConfigError", "ContextTooLong",
-    "EventRecord", "GoalPlan", "Message", "ModelSpec", "NotFound", "Podium", "PodiumError", "Price",
-    "Problem", "ProviderError", "Resources", "Run", "Settings", "StaleEpoch", "StructuredOutputError", "TaskError",
-    "TaskView", "Tool", "Usage", "UsageError", "WaitingForPerson", "Workflow", "WorkflowError", "__version__",
-    "load_settings", "load_workflow", "tool",
+    "BudgetStopped", "ChatRequest", "Chunk", "ClusterError", "Completion", "ConfigError",
+    "ContextTooLong", "EventRecord", "GoalPlan", "Message", "ModelSpec", "NotFound", "Podium",
+    "PodiumError", "Price", "Problem", "ProviderError", "Resources", "Run", "Settings", "StaleEpoch",
+    "StructuredOutputError", "TaskError", "TaskView", "Tool", "Usage", "UsageError", "WaitingForPerson",
+    "Workflow", "WorkflowError", "__version__", "load_settings", "load_workflow", "tool",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -102,11 +103,9 @@ def test_a_stream_is_the_same_answer_in_pieces(engine: ModelEngine) -> None:
 
 
 def test_limits_of_requests_in_one_batch_are_their_own(engine: ModelEngine) -> None:
-    results = engine.generate([ask("Tell me a story.", max_tokens=3), ask("Tell me a story.", max_tokens=9)])
-    assert all(isinstance(r, Completion) for r in results)
-    counts = [
-        (r.usage.output_tokens, r.finish_reason, r.batch_size) for r in results if isinstance(r, Completion)
-    ]
+    results = engine.generate([ask("Tell me a story.", max_tokens=n) for n in (3, 9)])
+    done = [result for result in results if isinstance(result, Completion)]
+    counts = [(c.usage.output_tokens, c.finish_reason, c.batch_size) for c in done]
     assert counts == [(3, "length", 2), (9, "length", 2)]
 
 
@@ -186,6 +185,63 @@ def test_close_may_be_called_twice_and_calls_fail_afterwards(home: Path) -> None
     (result,) = made.generate([ask("hi")])
     assert isinstance(result, ProviderError)
     assert not result.sent
+
+
+def test_a_model_may_be_closed_right_after_its_load(home: Path) -> None:
+    """In a process of its own: without the engine's care llama.cpp hangs here, beyond what a test can stop."""
+    code = """
+        import sys
+        from pathlib import Path
+        from podium.router.types import ModelSpec
+        from podium.workers.engines.llamacpp import LlamaCppEngine
+        for _ in range(20):
+            engine = LlamaCppEngine(ModelSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
+            engine.load()
+            engine.close()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), spec().model_dump_json(), str(home)]
+    assert subprocess.run(command, timeout=120, check=False).returncode == 0
+
+
+def test_a_process_may_end_in_the_middle_of_a_call(home: Path) -> None:
+    """Without the engine's care the library aborts the process, and the command's exit code is lost."""
+    code = """
+        import sys, threading
+        from pathlib import Path
+        from podium.memory.chat import ChatRequest, Message
+        from podium.router.types import ModelSpec
+        from podium.workers.engines.llamacpp import LlamaCppEngine
+        engine = LlamaCppEngine(ModelSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
+        engine.load()
+        speaks = threading.Event()
+        request = ChatRequest((Message("user", "Tell me a long story."),), max_tokens=400)
+        call = lambda: engine.stream(request, lambda piece: speaks.set())
+        threading.Thread(target=call, daemon=True).start()
+        speaks.wait(60)
+        sys.exit(7)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), spec().model_dump_json(), str(home)]
+    assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 7
+
+
+def test_closing_ends_a_running_call(home: Path) -> None:
+    made = create_engine(spec(), home)
+    made.load()
+    speaks = threading.Event()
+    failed: list[ProviderError] = []
+
+    def call() -> None:
+        try:
+            made.stream(ask("Tell me a long story.", max_tokens=400), lambda piece: speaks.set())
+        except ProviderError as error:
+            failed.append(error)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    assert speaks.wait(timeout=60)
+    made.close()
+    caller.join(timeout=10)
+    assert [(error.sent, error.retryable) for error in failed] == [(True, True)]
 
 
 def test_llama_cpp_says_nothing_and_lets_nobody_in(home: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -147,12 +150,11 @@ def test_callers_that_wait_together_share_a_batch(tiny: TorchEngine) -> None:
     blocker.start()
     assert running.wait(timeout=30)
     results: list[Completion] = []
-    callers = [
-        threading.Thread(
-            target=lambda i=i: results.extend(whole(tiny.generate([ask(f"n {i}", max_tokens=4)])))
-        )
-        for i in range(3)
-    ]
+
+    def call(text: str) -> None:
+        results.extend(whole(tiny.generate([ask(text, max_tokens=4)])))
+
+    callers = [threading.Thread(target=call, args=(f"number {i}",)) for i in range(3)]
     for caller in callers:
         caller.start()
     while len(tiny._waiting) < 3:
@@ -169,6 +171,28 @@ def test_time_over_ends_the_batch() -> None:
     assert isinstance(result, ProviderError)
     assert result.retryable
     slow.close()
+
+
+def test_a_process_may_end_in_the_middle_of_a_call() -> None:
+    code = """
+        import sys, threading
+        from pathlib import Path
+        from podium.memory.chat import ChatRequest, Message
+        from podium.router.types import ModelSpec
+        from podium.workers.engines.torch_engine import TorchEngine
+        price = {"input": 1, "output": 1}
+        made = {"name": "t", "engine": "torch", "source": "tiny-random", "price": price, "context": 8192}
+        engine = TorchEngine(ModelSpec.model_validate(made), Path())
+        engine.load()
+        speaks = threading.Event()
+        request = ChatRequest((Message("user", "hi"),), max_tokens=8000)
+        call = lambda: engine.stream(request, lambda piece: speaks.set())
+        threading.Thread(target=call, daemon=True).start()
+        speaks.wait(60)
+        sys.exit(7)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 7
 
 
 def test_closed_and_wrong_sources(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ class Endpoint:
         self.behave = behave
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str] = []
+        self.organisations: list[str | None] = []
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -66,6 +67,7 @@ class Endpoint:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 endpoint.bodies.append(body)
                 endpoint.keys.append(self.headers.get("Authorization", ""))
+                endpoint.organisations.append(self.headers.get("OpenAI-Organization"))
                 status, reply = endpoint.behave(body)
                 if isinstance(reply, list):
                     lines = [f"data: {json.dumps(line)}\n\n" for line in reply] + ["data: [DONE]\n\n"]
@@ -346,12 +348,14 @@ def test_a_refusal_and_no_choice_are_errors(engine: OpenAIEngine, endpoint: Endp
 
 def test_keys_come_from_the_named_variable_only(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-secret")
     monkeypatch.setenv("MY_KEY", "mine")
     for variable in (None, "MY_KEY"):
         engine = engine_at(endpoint.url, api_key_env=variable)
         engine.generate([ask()])
         engine.close()
     assert endpoint.keys == ["Bearer none", "Bearer mine"]
+    assert endpoint.organisations == [None, None]
     with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
         engine_at(endpoint.url, api_key_env="NO_SUCH_KEY")
     monkeypatch.delenv("OPENAI_API_KEY")

@@ -19,7 +19,7 @@ from ...memory.chat import ChatRequest, Completion, Usage
 from ...memory.errors import ConfigError, ProviderError
 from ...router.types import ModelSpec
 from ..models import model_path
-from .common import bad_schema, options_of, too_late, too_long
+from .common import NativeCalls, bad_schema, not_loaded, options_of, stopped, too_late, too_long
 
 #: prompt tokens read between two looks at the clock
 _PROMPT_STEP = 256
@@ -41,6 +41,7 @@ class LlamaCppEngine:
             spec, threads=max(1, int(spec.resources.cpus)), poll=0, gpu_layers=0, repeat_penalty=1.0
         )
         self._server: Any = None
+        self._calls = NativeCalls()
 
     def load(self) -> None:
         """Map the model's file and make its slots; harmless when done already."""
@@ -49,12 +50,16 @@ class LlamaCppEngine:
         xllamacpp: Any = importlib.import_module("xllamacpp")  # its type stubs name nothing
         path = model_path(self.spec.source, self._home)
         try:
-            self._server = xllamacpp.Server(self._params(xllamacpp.CommonParams(), path))
+            server = xllamacpp.Server(self._params(xllamacpp.CommonParams(), path))
         except (RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"llama.cpp cannot load {path} for model {self.spec.name}: {error}",
                 mend="check that it is a whole GGUF file and that the memory suffices",
             ) from error
+        # answered by llama.cpp's own loop: a server that is freed before that loop runs waits for it forever
+        server.handle_metrics()
+        self._server = server
+        self._calls.open()
         if self._options["gpu_layers"]:
             self.device = "gpu"
 
@@ -77,6 +82,7 @@ class LlamaCppEngine:
         params.api_keys = [secrets.token_hex(32)]
         params.ui = False
         params.endpoint_slots = False
+        params.endpoint_metrics = True
         return params
 
     def generate(self, requests: Sequence[ChatRequest]) -> list[Completion | Exception]:
@@ -91,8 +97,9 @@ class LlamaCppEngine:
         return self._answer(request, emit, 1)
 
     def close(self) -> None:
-        """Stop llama.cpp's loop and free the model."""
-        self._server = None
+        """End running calls and free the model; one that does not end in time keeps the memory."""
+        if self._calls.stop():
+            self._server = None
 
     def _try(self, request: ChatRequest, batch_size: int) -> Completion | Exception:
         try:
@@ -103,14 +110,13 @@ class LlamaCppEngine:
     def _answer(
         self, request: ChatRequest, emit: Callable[[str], None] | None, batch_size: int
     ) -> Completion:
-        server = self._server
-        if server is None:
-            raise ProviderError(
-                f"model {self.spec.name} is not loaded", mend="open the pool again", sent=False
-            )
-        listener = _Listener(self.spec, emit)
+        listener = _Listener(self.spec, self._calls, emit)
         try:
-            server.handle_chat_completions(_body(request, self._options["repeat_penalty"]), listener)
+            with self._calls.inside():
+                server = self._server
+                if server is None or self._calls.stopping:
+                    raise not_loaded(self.spec)
+                server.handle_chat_completions(_body(request), listener)
         except ValueError as error:
             if request.schema is not None:
                 raise bad_schema(self.spec, str(error)) from error
@@ -148,8 +154,9 @@ def _body(request: ChatRequest, repeat_penalty: float) -> dict[str, Any]:
 class _Listener:
     """Called by llama.cpp with each chunk; returning True stops the generation."""
 
-    def __init__(self, spec: ModelSpec, emit: Callable[[str], None] | None) -> None:
+    def __init__(self, spec: ModelSpec, calls: NativeCalls, emit: Callable[[str], None] | None) -> None:
         self._spec = spec
+        self._calls = calls
         self._emit = emit
         self._start = time.monotonic()
         self._pieces: list[str] = []
@@ -169,6 +176,8 @@ class _Listener:
     def _take(self, chunk: dict[str, Any]) -> None:
         if "error" in chunk:
             raise self._failure(chunk["error"])
+        if self._calls.stopping:
+            raise stopped(self._spec)
         for choice in chunk.get("choices", ()):
             piece = choice.get("delta", {}).get("content")
             if piece:

@@ -20,7 +20,7 @@ import openai
 from ...memory.chat import ChatRequest, Completion, Usage
 from ...memory.errors import ConfigError, ContextTooLong, ProviderError
 from ...router.types import ModelSpec
-from .common import bad_schema, options_of, too_late
+from .common import bad_schema, not_loaded, options_of, too_late
 
 OPENAI_URL = "https://api.openai.com/v1"
 #: ways to ask for JSON, best first: constrained by the schema; constrained to JSON; only asked for
@@ -74,6 +74,9 @@ class OpenAIEngine:
             raise ConfigError(
                 f"model {self.spec.name}: {error}", mend="correct `base_url` in the pool file"
             ) from error
+        if self.spec.base_url is not None:
+            # the client takes them from OPENAI_ORG_ID and OPENAI_PROJECT_ID, for whatever address
+            self._client.organization = self._client.project = None
 
     def generate(self, requests: Sequence[ChatRequest]) -> list[Completion | Exception]:
         """The requests are sent at the same time; the endpoint batches as it likes."""
@@ -101,9 +104,7 @@ class OpenAIEngine:
     def _call(self, request: ChatRequest, emit: Callable[[str], None] | None, batch_size: int) -> Completion:
         """One answer, in as many requests as the endpoint refuses parameters; a refused one costs nothing."""
         if self._client is None:
-            raise ProviderError(
-                f"model {self.spec.name} is not loaded", mend="open the pool again", sent=False
-            )
+            raise not_loaded(self.spec)
         mode, refused = self._json_mode, self._refused
         while True:
             answer = _Answer(self.spec, request, emit)

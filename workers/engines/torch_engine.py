@@ -21,7 +21,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from ...memory.chat import ChatRequest, Completion, Usage
 from ...memory.errors import ConfigError, ProviderError
 from ...router.types import ModelSpec
-from .common import bad_schema, options_of, too_late, too_long
+from .common import NativeCalls, bad_schema, not_loaded, options_of, stopped, too_late, too_long
 from .torch_rows import Pieces, Row, Scores, Stops, matcher_of
 from .torch_sources import Loaded, load_source
 
@@ -59,6 +59,7 @@ class TorchEngine:
         self._turn = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._waiting_lock = threading.Lock()
+        self._calls = NativeCalls()
 
     def load(self) -> None:
         """Read the weights to the device; harmless when done already."""
@@ -67,6 +68,7 @@ class TorchEngine:
         if self.device == "cpu":
             torch.set_num_threads(self._options["threads"])
         self._loaded = load_source(self.spec, self._home, self._dtype(), self.device)
+        self._calls.open()
 
     def _dtype(self) -> torch.dtype:
         name = self._options["dtype"]
@@ -100,7 +102,8 @@ class TorchEngine:
         return result
 
     def close(self) -> None:
-        """Free the weights."""
+        """End running calls and free the weights."""
+        self._calls.stop()
         self._loaded = None
         self._grammar_tokenizer = None
         if self.device.startswith("cuda"):
@@ -143,19 +146,22 @@ class TorchEngine:
         self, requests: Sequence[ChatRequest], emit: Callable[[str], None] | None = None
     ) -> list[_Result]:
         """One batch. Requests that cannot run have their error in their place, the others run."""
-        loaded = self._loaded
-        if loaded is None:
-            error = ProviderError(
-                f"model {self.spec.name} is not loaded", mend="open the pool again", sent=False
-            )
-            return [error for _ in requests]
+        with self._calls.inside():
+            loaded = self._loaded
+            if loaded is None or self._calls.stopping:
+                return [not_loaded(self.spec) for _ in requests]
+            return self._run_loaded(loaded, requests, emit)
+
+    def _run_loaded(
+        self, loaded: Loaded, requests: Sequence[ChatRequest], emit: Callable[[str], None] | None
+    ) -> list[_Result]:
         rows = [self._row(loaded, request) for request in requests]
         runnable = [row for row in rows if isinstance(row, Row)]
         started = time.monotonic()
         stops: Stops | None = None
         if runnable:
             pieces = Pieces(runnable[0], loaded, emit) if emit is not None else None
-            stops = Stops(runnable, loaded, started + self.spec.timeout, pieces)
+            stops = Stops(runnable, loaded, started + self.spec.timeout, self._calls, pieces)
             try:
                 self._decode(loaded, runnable, stops)
             except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -208,6 +214,8 @@ class TorchEngine:
 
     def _completion(self, row: Row, stops: Stops | None, started: float, batch_size: int) -> _Result:
         if row.finished not in ("stop", "length"):
+            if self._calls.stopping:
+                return stopped(self.spec)
             return too_late(self.spec) if stops is not None and stops.late else _broken(self.spec, None)
         first = stops.first_token_at if stops is not None else None
         return Completion(

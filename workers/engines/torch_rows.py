@@ -18,6 +18,7 @@ from llguidance import LLMatcher, LLTokenizer
 from transformers import LogitsProcessor, StoppingCriteria
 
 from ...memory.chat import ChatRequest
+from .common import NativeCalls
 from .torch_sources import Loaded
 
 
@@ -91,12 +92,18 @@ class Scores(LogitsProcessor):
 
 
 class Stops(StoppingCriteria):
-    """Ends each row by itself, and all of them when the time is over."""
+    """Ends each row by itself, and all of them when the time is over or the model is closed."""
 
     def __init__(
-        self, rows: Sequence[Row], loaded: Loaded, deadline: float, pieces: Pieces | None = None
+        self,
+        rows: Sequence[Row],
+        loaded: Loaded,
+        deadline: float,
+        calls: NativeCalls,
+        pieces: Pieces | None = None,
     ) -> None:
         self._rows = rows
+        self._calls = calls
         self._pieces = pieces
         self._loaded = loaded
         self._deadline = deadline
@@ -114,7 +121,8 @@ class Stops(StoppingCriteria):
                 self._take(row, token)
         if self._pieces is not None:
             self._pieces.advance()
-        done = [bool(row.finished) or self.late for row in self._rows]
+        over = self.late or self._calls.stopping
+        done = [bool(row.finished) or over for row in self._rows]
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]
 
     def _take(self, row: Row, token: int) -> None:

@@ -1,0 +1,76 @@
+"""Kills `crash_driver.py` at a commit point, starts it again, and says what was there before and after."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine_project import lines, write_steps
+from podium import Podium, Settings
+from podium.orchestrator.views import Run
+
+TESTS = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A run that was killed once and then ended."""
+
+    #: exit status of the process that was killed, and of the one after it
+    killed: int
+    ended: int
+    #: finished tasks when it was killed, with their attempts
+    finished: dict[str, int]
+    #: settled calls when it was killed
+    paid: set[str]
+    #: what tasks had written to the log then, and at the end
+    log_before: Counter[str]
+    log_after: Counter[str]
+    run: Run
+    podium: Podium
+    errors: str
+
+
+def make_project(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_steps(folder)
+    (folder / "number").write_text("seven")
+
+
+def start(folder: Path, url: str, workflow: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the driver in the project `folder` until it ends or kills itself."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PODIUM_")}
+    environment |= {"PODIUM_FAULT": fault, "PYTHONPATH": str(TESTS), "PYTHONWARNINGS": "error::ResourceWarning"}
+    return subprocess.run(
+        [sys.executable, str(TESTS / "crash" / "crash_driver.py"), str(folder / "home"), url, workflow],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+
+
+def crash(folder: Path, url: str, workflow: str, fault: str) -> Crash:
+    """Kill the driver at `fault`, then start it again without one."""
+    make_project(folder)
+    killed = start(folder, url, workflow, fault)
+    podium = Podium(Settings(home=folder / "home", database_url=url))
+    finished: dict[str, int] = {}
+    paid: set[str] = set()
+    for run in podium.runs():
+        finished |= {t.record.name: t.record.attempts for t in run.tasks if t.record.status == "succeeded"}
+        paid |= {c.id for c in run.calls if c.status == "settled"}
+    log_before = Counter(lines(folder / "log"))
+    ended = start(folder, url, workflow)
+    assert ended.returncode == 0, ended.stderr
+    run = podium.get("last")
+    log_after = Counter(lines(folder / "log"))
+    errors = killed.stderr + ended.stderr
+    return Crash(
+        killed.returncode, ended.returncode, finished, paid, log_before, log_after, run, podium, errors
+    )

@@ -1,0 +1,225 @@
+"""Who drives a run: racing engines, zombies, takeover of a dead engine's run, the queue of detached runs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from engine_project import check_books, kinds, lines, one, statuses, until, write_steps
+from podium import Podium, StaleEpoch, Workflow
+from podium.memory import reads, runs
+from podium.memory.database import Database
+from podium.memory.journal import Journal
+from podium.memory.runs import Finish
+from podium.orchestrator.engine import Engine
+from podium.orchestrator.leases import EngineLock
+from podium.workers.local import LocalPool
+
+MakePodium = Callable[..., Podium]
+
+
+@pytest.fixture
+def project(home: Path, tmp_path: Path) -> Path:
+    write_steps(tmp_path)
+    return tmp_path
+
+
+def hello() -> Workflow:
+    wf = Workflow("hello")
+    wf.llm("said", prompt="hello")
+    wf.output("said", "said")
+    return wf
+
+
+def test_of_racing_engines_one_claims(home: Path, make_podium: MakePodium, database_url: str) -> None:
+    podium = make_podium(database_url)
+    run = podium.submit(hello())
+    gate, won = threading.Barrier(8), []
+
+    def claim(number: int) -> None:
+        database = Database(database_url)
+        journal = Journal(database)
+        gate.wait()
+        future = journal.submit("run.claim", lambda c: runs.claim(c, run.id, f"host.home.{number}", 0))
+        if future.exception(30) is None:
+            won.append(number)
+        else:
+            assert isinstance(future.exception(), StaleEpoch)
+        journal.close()
+        database.close()
+
+    threads = [threading.Thread(target=claim, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(won) == 1
+    assert podium.get(run.id).record.engine == f"host.home.{won[0]}"
+    assert kinds(podium, run).count("run.claimed") == 1
+
+
+def test_two_podiums_on_one_run_do_each_task_once(
+    project: Path, make_podium: MakePodium, database_url: str
+) -> None:
+    first, second = make_podium(database_url), make_podium(database_url)
+    run = first.submit(one(python="steps:note", with_={"path": str(project / "out"), "text": "x"}), detached=False)
+    found: list[str] = []
+    drive = lambda podium: found.append(podium.drive(run.id).status)  # noqa: E731
+    threads = [threading.Thread(target=drive, args=(podium,)) for podium in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == ["succeeded", "succeeded"]
+    assert lines(project / "out") == ["x"]
+    check_books(first, run)
+
+
+def test_a_zombie_is_refused(home: Path, make_podium: MakePodium, database_url: str) -> None:
+    """Every write of an engine that lost its run is refused, and leaves no trace."""
+    podium = make_podium(database_url)
+    run = podium.submit(hello())
+    act = podium.database.transact
+    epoch = act(lambda c: runs.claim(c, run.id, "host.home.old", 0))
+    attempt = act(lambda c: runs.start_task(c, run.id, epoch, "said"))
+    act(lambda c: runs.claim(c, run.id, "host.home.new", epoch))
+    before = podium.events(run.id)
+    finish = Finish("said", attempt, "succeeded", output="late")
+    error = {"kind": "TaskError", "message": "x", "mend": ""}
+    writes: list[Callable[..., object]] = [
+        lambda c: runs.start_task(c, run.id, epoch, "said"),
+        lambda c: runs.finish_task(c, run.id, epoch, finish),
+        lambda c: runs.retry_task(c, run.id, epoch, "said", attempt, error, 0.0),
+        lambda c: runs.wait_task(c, run.id, epoch, "said", attempt, "?"),
+        lambda c: runs.expand_task(c, run.id, epoch, "said", 0, [], []),
+        lambda c: runs.finish_run(c, run.id, epoch, "succeeded", outputs={"said": "late"}),
+        lambda c: runs.release(c, run.id, epoch),
+    ]
+    for write in writes:
+        with pytest.raises(StaleEpoch):
+            act(write)
+    assert podium.events(run.id) == before
+    assert statuses(podium.get(run.id)) == {"said": "pending"}
+    assert podium.get(run.id).record.engine == "host.home.new"
+
+
+def test_a_late_result_of_the_same_epoch_is_refused(home: Path, make_podium: MakePodium, database_url: str) -> None:
+    podium = make_podium(database_url)
+    run = podium.submit(hello())
+    act = podium.database.transact
+    epoch = act(lambda c: runs.claim(c, run.id, "host.home.e", 0))
+    attempt = act(lambda c: runs.start_task(c, run.id, epoch, "said"))
+    act(lambda c: runs.finish_task(c, run.id, epoch, Finish("said", attempt, "succeeded", output="1")))
+    for status in ("succeeded", "failed"):
+        with pytest.raises(StaleEpoch, match="not current"):
+            act(lambda c, s=status: runs.finish_task(c, run.id, epoch, Finish("said", attempt, s, output="2")))
+    assert podium.get(run.id).tasks[0].output() == "1"
+
+
+def test_a_run_of_a_dead_engine_is_taken_over(project: Path, make_podium: MakePodium) -> None:
+    podium = make_podium(None)
+    run = podium.submit(one(python="steps:count", with_={"path": str(project / "n")}), detached=False)
+    lock = EngineLock(podium.settings.home)
+    podium.database.transact(lambda c: runs.claim(c, run.id, lock.engine, 0))
+    podium.database.transact(lambda c: runs.start_task(c, run.id, 1, "work"))
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(podium.drive(run.id).status))
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive()  # the other engine lives: it is only followed
+    assert podium.get(run.id).record.engine == lock.engine
+    lock.close()  # as the kernel does when a process dies
+    thread.join(30)
+    assert found == ["succeeded"]
+    run = podium.get(run.id)
+    assert [(a.status, a.epoch) for a in run.attempts] == [("lost", 1), ("succeeded", 2)]
+    assert run.tasks[0].record.failures == 0
+    assert "task.lost" in kinds(podium, run)
+    check_books(podium, run)
+
+
+def test_a_detached_engine_takes_queued_runs(project: Path, make_podium: MakePodium, database_url: str) -> None:
+    podium = make_podium(database_url)
+    mine = podium.submit(hello(), detached=False)
+    bad = podium.submit(hello(), policy={"kind": "nonsense"})
+    theirs = [podium.submit(hello()).id for _ in range(3)]
+    pool = podium._given_pool
+    assert isinstance(pool, LocalPool)
+
+    async def serve() -> None:
+        async with Engine(podium.database, pool, podium.settings.home, policy={}) as engine:
+            serving = asyncio.create_task(engine.serve())
+            async with asyncio.timeout(20):
+                while any(r.status in ("queued", "running") for r in map(podium.get, [*theirs, bad.id])):
+                    await asyncio.sleep(0.02)
+            serving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+
+    asyncio.run(serve())
+    assert {podium.get(run).status for run in theirs} == {"succeeded"}
+    assert podium.get(bad.id).status == "failed"
+    assert podium.get(mine.id).status == "queued"
+
+
+def test_an_engine_that_stops_lets_go_of_its_runs(project: Path, make_podium: MakePodium) -> None:
+    podium = make_podium(None)
+    run = podium.submit(one(python="steps:hang_once", with_={"path": str(project / "n")}))
+    pool = podium._given_pool
+    assert isinstance(pool, LocalPool)
+
+    async def serve() -> None:
+        async with Engine(podium.database, pool, podium.settings.home, policy={}) as engine:
+            serving = asyncio.create_task(engine.serve())
+            async with asyncio.timeout(20):
+                while not lines(project / "n"):
+                    await asyncio.sleep(0.02)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    asyncio.run(serve())
+    record = podium.get(run.id).record
+    assert (record.status, record.engine) == ("queued", None)
+    assert podium.drive(run.id).status == "succeeded"
+
+
+def test_a_cancellation_that_waits_is_obeyed_at_the_claim(project: Path, make_podium: MakePodium) -> None:
+    podium = make_podium(None)
+    run = podium.submit(one(python="steps:count", with_={"path": str(project / "n")}), detached=False)
+    lock = EngineLock(podium.settings.home)
+    podium.database.transact(lambda c: runs.claim(c, run.id, lock.engine, 0))
+    assert podium.cancel(run.id) == "running"
+    lock.close()
+    run = podium.drive(run.id)
+    assert run.status == "cancelled"
+    assert not (project / "n").exists()
+
+
+def test_an_engine_far_away_counts_as_dead_without_beats(
+    home: Path, make_podium: MakePodium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.orchestrator.leases.LEASE", 0.3)
+    podium = make_podium(None)
+    run = podium.submit(hello(), detached=False)
+    podium.database.transact(lambda c: runs.claim(c, run.id, "elsewhere.0.e", 0))
+    assert podium.drive(run.id).status == "succeeded"
+
+
+def test_beats_show_that_an_engine_lives(
+    project: Path, make_podium: MakePodium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.orchestrator.engine.BEAT", 0.02)
+    podium = make_podium(None)
+    wf = Workflow("slow")
+    wf.llm("said", prompt=f"!stall {project / 'go'}")
+    run = podium.submit(wf, detached=False)
+    thread = threading.Thread(target=podium.drive, args=(run.id,))
+    thread.start()
+    until(lambda: podium.get(run.id).record.beat >= 3)
+    (project / "go").touch()
+    thread.join(30)
+    with podium.database.read() as connection:
+        assert reads.run(connection, run.id).status == "succeeded"
