@@ -258,14 +258,20 @@ def _signature(function: Callable[..., Any], where: str) -> inspect.Signature:
 @functools.lru_cache(maxsize=256)
 def _arguments_adapter(function: Callable[..., Any]) -> Any:
     """Validates ArgsKwargs for `function` without calling it."""
-    from pydantic import TypeAdapter
+    from pydantic import PydanticUserError, TypeAdapter
 
     @functools.wraps(function)
     def collect(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return args, kwargs
 
     signature: Any = collect  # a callable is a type to pydantic, not to the type checker
-    return TypeAdapter(signature)
+    try:
+        return TypeAdapter(signature)
+    except PydanticUserError as error:
+        raise UsageError(
+            f"{function.__name__}: a parameter's type cannot be checked: {error.message}",
+            mend="use str, int, float, bool, list, dict, a dataclass or a pydantic model",
+        ) from error
 
 
 def _jsonable(result: Any, name: str) -> Any:

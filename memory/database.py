@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ BUSY_TIMEOUT = 30.0
 CONFLICT_TRIES = 5
 #: SQLSTATEs of a serialization failure and of a deadlock
 CONFLICTS = ("40001", "40P01")
+#: alembic keeps its context in module globals: one upgrade at a time in a process
+_UPGRADE = threading.Lock()
 
 
 def parse_url(url: str) -> URL:
@@ -153,7 +156,8 @@ class Database:
         """Bring the schema to the newest revision; returns it."""
         from alembic import command
 
-        self.transact(lambda connection: command.upgrade(_alembic_config(connection), "head"))
+        with _UPGRADE:
+            self.transact(lambda connection: command.upgrade(_alembic_config(connection), "head"))
         return self.revision() or ""
 
     def revision(self) -> str | None:

@@ -17,8 +17,8 @@ from ..memory.money import parse_usd
 PROJECT_FILE = "podium.toml"
 USER_FILE = "config.toml"
 PREFIX = "PODIUM_"
-#: variables of this prefix that are not settings
-OTHER_VARIABLES = frozenset({"PODIUM_FAULT", "PODIUM_TEST_POSTGRES_URL", "PODIUM_TEST_MODELS"})
+#: how the variables of this prefix begin that are no settings
+OTHER_VARIABLES = ("PODIUM_FAULT", "PODIUM_TEST_")
 
 
 class Settings(BaseModel):
@@ -98,7 +98,7 @@ def _merged(flags: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     environment = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in os.environ.items()
-        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and value
+        if name.startswith(PREFIX) and not name.startswith(OTHER_VARIABLES) and value
     }
     project = _file(Path(PROJECT_FILE))
     home = Path(

@@ -77,9 +77,7 @@ def make_podium(home: Path, echo_pool: Callable[..., LocalPool]) -> Iterator[Mak
     """
     made: list[Podium] = []
 
-    def make(
-        url: str | None, *specs: ModelSpec, pool: LocalPool | None = None, **settings: object
-    ) -> Podium:
+    def make(url: str | None, *specs: ModelSpec, pool: LocalPool | None = None, **settings: object) -> Podium:
         chosen = Settings.model_validate({"home": home, "database_url": url or "", **settings})
         made.append(Podium(chosen, pool=pool or echo_pool(*specs)))
         return made[-1]

@@ -44,7 +44,11 @@ def make_project(folder: Path) -> None:
 def start(folder: Path, url: str, workflow: str, fault: str = "") -> subprocess.CompletedProcess[str]:
     """Run the driver in the project `folder` until it ends or kills itself."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PODIUM_")}
-    environment |= {"PODIUM_FAULT": fault, "PYTHONPATH": str(TESTS), "PYTHONWARNINGS": "error::ResourceWarning"}
+    environment |= {
+        "PODIUM_FAULT": fault,
+        "PYTHONPATH": str(TESTS),
+        "PYTHONWARNINGS": "error::ResourceWarning",
+    }
     return subprocess.run(
         [sys.executable, str(TESTS / "crash" / "crash_driver.py"), str(folder / "home"), url, workflow],
         cwd=folder,

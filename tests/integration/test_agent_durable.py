@@ -23,16 +23,16 @@ from engine_project import check_books, lines
 def test_a_killed_agent_goes_on(tmp_path: Path, fault: str, paid: int, attempts: int) -> None:
     folder = tmp_path / "project"
     found = crash(folder, f"sqlite:///{folder}/home/podium.db", "only_agent", fault)
-    assert found.killed == -9
-    assert found.ended == 0, found.errors
-    assert found.run.output == "seven is written"
-    assert len(found.paid) == paid
-    calls = [(c.task, c.step, c.status) for c in found.run.calls]
-    assert calls == [("worker", step, "settled") for step in range(3)]
-    assert lines(folder / "number.log") == ["look"]
-    assert lines(folder / "log") == ["seven"]
-    # asked, approved and killed, gone on
-    assert [a.status for a in found.run.attempts][-1] == "succeeded"
-    assert found.run.tasks[0].record.attempts == attempts
-    check_books(found.podium, found.run)
-    found.podium.close()
+    with found.podium:
+        assert found.killed == -9
+        assert found.ended == 0, found.errors
+        assert found.run.output == "seven is written"
+        assert len(found.paid) == paid
+        calls = [(c.task, c.step, c.status) for c in found.run.calls]
+        assert calls == [("worker", step, "settled") for step in range(3)]
+        assert lines(folder / "number.log") == ["look"]
+        assert lines(folder / "log") == ["seven"]
+        # asked, approved and killed, gone on
+        assert [a.status for a in found.run.attempts][-1] == "succeeded"
+        assert found.run.tasks[0].record.attempts == attempts
+        check_books(found.podium, found.run)

@@ -116,7 +116,11 @@ def test_sub_workflows_alone_and_mapped(anywhere: Podium) -> None:
     wf.output("end", "end")
     run = anywhere.run(wf, xs=[1, 2, 3])
     assert run.status == "succeeded", run.error
-    assert run.outputs == {"alone": {"value": 11}, "many": [{"value": 3}, {"value": 5}, {"value": 7}], "end": 12}
+    assert run.outputs == {
+        "alone": {"value": 11},
+        "many": [{"value": 3}, {"value": 5}, {"value": 7}],
+        "end": 12,
+    }
     assert statuses(run)["many[1]/more"] == "succeeded"
     check_books(anywhere, run)
 
@@ -312,7 +316,9 @@ def test_timeout_kills_a_hanging_task(podium: Podium, project: Path) -> None:
 
 
 def test_a_crash_of_user_code_costs_an_attempt_only(podium: Podium, project: Path) -> None:
-    wf = one(python="steps:crash_once", with_={"path": str(project / "n")}, retry={"attempts": 2, "backoff": 0})
+    wf = one(
+        python="steps:crash_once", with_={"path": str(project / "n")}, retry={"attempts": 2, "backoff": 0}
+    )
     wf.output("end", "work")
     run = podium.run(wf)
     assert (run.status, run.output) == ("succeeded", "alive")

@@ -212,11 +212,19 @@ def test_an_agent_that_only_reads_does_not_ask(recorded: Callable[..., Podium], 
     (project / "in").write_text("seven")
     podium = recorded(
         {"match": "seven", "text": '{"answer": "7"}'},
-        {"match": "Write it down", "text": f'{{"tool": "look", "arguments": {{"path": "{project / "in"}"}}}}'},
+        {
+            "match": "Write it down",
+            "text": f'{{"tool": "look", "arguments": {{"path": "{project / "in"}"}}}}',
+        },
     )
     run = podium.run(agent(project, "steps:look"))
     assert (run.status, run.output) == ("succeeded", "7")
-    assert kinds(podium, run, "worker")[-4:] == ["effect.started", "effect.done", "call.settled", "task.succeeded"]
+    assert kinds(podium, run, "worker")[-4:] == [
+        "effect.started",
+        "effect.done",
+        "call.settled",
+        "task.succeeded",
+    ]
 
 
 def test_a_write_that_was_cut_off_is_uncertain(recorded: Callable[..., Podium], project: Path) -> None:

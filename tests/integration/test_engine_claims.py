@@ -65,7 +65,9 @@ def test_two_podiums_on_one_run_do_each_task_once(
     project: Path, make_podium: MakePodium, database_url: str
 ) -> None:
     first, second = make_podium(database_url), make_podium(database_url)
-    run = first.submit(one(python="steps:note", with_={"path": str(project / "out"), "text": "x"}), detached=False)
+    run = first.submit(
+        one(python="steps:note", with_={"path": str(project / "out"), "text": "x"}), detached=False
+    )
     found: list[str] = []
     drive = lambda podium: found.append(podium.drive(run.id).status)  # noqa: E731
     threads = [threading.Thread(target=drive, args=(podium,)) for podium in (first, second)]
@@ -106,7 +108,9 @@ def test_a_zombie_is_refused(home: Path, make_podium: MakePodium, database_url: 
     assert podium.get(run.id).record.engine == "host.home.new"
 
 
-def test_a_late_result_of_the_same_epoch_is_refused(home: Path, make_podium: MakePodium, database_url: str) -> None:
+def test_a_late_result_of_the_same_epoch_is_refused(
+    home: Path, make_podium: MakePodium, database_url: str
+) -> None:
     podium = make_podium(database_url)
     run = podium.submit(hello())
     act = podium.database.transact
@@ -115,7 +119,9 @@ def test_a_late_result_of_the_same_epoch_is_refused(home: Path, make_podium: Mak
     act(lambda c: runs.finish_task(c, run.id, epoch, Finish("said", attempt, "succeeded", output="1")))
     for status in ("succeeded", "failed"):
         with pytest.raises(StaleEpoch, match="not current"):
-            act(lambda c, s=status: runs.finish_task(c, run.id, epoch, Finish("said", attempt, s, output="2")))
+            act(
+                lambda c, s=status: runs.finish_task(c, run.id, epoch, Finish("said", attempt, s, output="2"))
+            )
     assert podium.get(run.id).tasks[0].output() == "1"
 
 
@@ -141,7 +147,9 @@ def test_a_run_of_a_dead_engine_is_taken_over(project: Path, make_podium: MakePo
     check_books(podium, run)
 
 
-def test_a_detached_engine_takes_queued_runs(project: Path, make_podium: MakePodium, database_url: str) -> None:
+def test_a_detached_engine_takes_queued_runs(
+    project: Path, make_podium: MakePodium, database_url: str
+) -> None:
     podium = make_podium(database_url)
     mine = podium.submit(hello(), detached=False)
     bad = podium.submit(hello(), policy={"kind": "nonsense"})

@@ -188,7 +188,7 @@ def test_close_may_be_called_twice_and_calls_fail_afterwards(home: Path) -> None
 
 
 def test_a_model_may_be_closed_right_after_its_load(home: Path) -> None:
-    """In a process of its own: without the engine's care llama.cpp hangs here, beyond what a test can stop."""
+    """In a process of its own: without the engine's care llama.cpp hangs here for ever."""
     code = """
         import sys
         from pathlib import Path

@@ -29,7 +29,7 @@ ALL: list[PodiumError] = [
     WaitingForPerson("what", key="k", **WHERE),
     TaskError("what", retryable=False, **WHERE),
     NoRoute("what", reasons={"m": "too small"}, exhausted=True, mend="do this"),
-    WorkflowError([Problem("duplicate", "what", mend="do this")]),
+    WorkflowError([Problem("t", 3, "what", "do this")]),
 ]  # fmt: skip
 
 

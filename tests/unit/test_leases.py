@@ -16,7 +16,9 @@ from podium.orchestrator.leases import EngineLock, Watch
 
 
 def record(**changes: Any) -> RunRecord:
-    return RunRecord(**({f.name: None for f in fields(RunRecord)} | {"id": "r", "epoch": 1, "beat": 0} | changes))
+    return RunRecord(
+        **({f.name: None for f in fields(RunRecord)} | {"id": "r", "epoch": 1, "beat": 0} | changes)
+    )
 
 
 def test_a_run_of_nobody_is_not_driven(tmp_path: Path) -> None:
@@ -51,8 +53,12 @@ def test_the_kernel_frees_the_lock_of_a_killed_process(tmp_path: Path) -> None:
         "print(EngineLock(Path(sys.argv[1])).engine, flush=True); time.sleep(60)"
     )
     # the lock must be held by a name, or the collector frees it
-    program = program.replace("print(EngineLock(Path(sys.argv[1])).engine", "x = EngineLock(Path(sys.argv[1])); print(x.engine")
-    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+    program = program.replace(
+        "print(EngineLock(Path(sys.argv[1])).engine", "x = EngineLock(Path(sys.argv[1])); print(x.engine"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         theirs = record(engine=process.stdout.readline().strip())
         assert Watch(tmp_path).is_driven(theirs)

@@ -82,7 +82,9 @@ def test_variables_of_tests_are_no_settings(home: Path, monkeypatch: pytest.Monk
     load_settings()
 
 
-@pytest.mark.parametrize(("text", "said"), [("tenant = ", "config.toml"), ("colour = 1", "unknown setting colour")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("tenant = ", "config.toml"), ("colour = 1", "unknown setting colour")]
+)
 def test_a_broken_file_is_told(user_file: Path, text: str, said: str) -> None:
     user_file.write_text(text)
     with pytest.raises(ConfigError, match=said):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -321,3 +323,20 @@ async def test_a_result_that_json_cannot_hold_is_refused(function: Any):
         await call_tool(function, {})
     assert not caught.value.retryable
     assert caught.value.mend
+
+
+class Old(typing.TypedDict):
+    text: str
+
+
+def takes_old(old: Old) -> str:
+    """Takes the TypedDict of typing, which pydantic refuses before Python 3.12."""
+    return old["text"]
+
+
+async def test_a_type_that_pydantic_cannot_check_is_refused_with_the_mend() -> None:
+    if sys.version_info >= (3, 12):
+        assert await call_tool(takes_old, {"old": {"text": "x"}}) == "x"
+    else:
+        with pytest.raises(UsageError, match="cannot be checked"):
+            await call_tool(takes_old, {"old": {"text": "x"}})

@@ -12,7 +12,6 @@ from typing import Any
 from ...memory.errors import ConfigError, ContextTooLong, ProviderError
 from ...router.types import ModelSpec
 
-
 #: seconds that running calls get to end when their model is closed or the process ends
 STOP_TIMEOUT_S = 5.0
 
@@ -21,7 +20,8 @@ class NativeCalls:
     """Counts the calls that are inside a native library, and ends them before the interpreter does.
 
     A daemon thread that comes back from C++ into an interpreter that is gone aborts the process (exit code
-    134 instead of the command's own). So calls look at `stopping` between tokens, and the exit waits for them.
+    134 instead of the command's own). So calls look at `stopping` between tokens, and the exit
+    waits for them.
     """
 
     def __init__(self) -> None:

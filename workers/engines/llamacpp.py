@@ -116,7 +116,7 @@ class LlamaCppEngine:
                 server = self._server
                 if server is None or self._calls.stopping:
                     raise not_loaded(self.spec)
-                server.handle_chat_completions(_body(request), listener)
+                server.handle_chat_completions(_body(request, self._options["repeat_penalty"]), listener)
         except ValueError as error:
             if request.schema is not None:
                 raise bad_schema(self.spec, str(error)) from error

@@ -69,14 +69,15 @@ class OpenAIEngine:
                 mend=f"export {variable}=… before you start podium",
             )
         try:
-            self._client = openai.OpenAI(api_key=key, base_url=url, timeout=self.spec.timeout, max_retries=0)
+            client = openai.OpenAI(api_key=key, base_url=url, timeout=self.spec.timeout, max_retries=0)
         except (openai.OpenAIError, ValueError) as error:
             raise ConfigError(
                 f"model {self.spec.name}: {error}", mend="correct `base_url` in the pool file"
             ) from error
         if self.spec.base_url is not None:
             # the client takes them from OPENAI_ORG_ID and OPENAI_PROJECT_ID, for whatever address
-            self._client.organization = self._client.project = None
+            client.organization = client.project = None
+        self._client = client
 
     def generate(self, requests: Sequence[ChatRequest]) -> list[Completion | Exception]:
         """The requests are sent at the same time; the endpoint batches as it likes."""

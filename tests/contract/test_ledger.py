@@ -1,0 +1,196 @@
+"""Money: reserved + settled never passes the budget, in any state that anybody can see."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from podium.memory import ledger, reads, runs
+from podium.memory.database import Database
+from podium.memory.errors import BudgetStopped, NotFound, PodiumError, StaleEpoch
+from podium.memory.tables import Ledger, Run
+from run_rows import answer, claimed, new_call, record, reserve
+from sqlalchemy import func, select, update
+
+
+def books(database: Database, run_id: str = "r1") -> tuple[int, int]:
+    """(reserved, settled) of a run, after checking them against its calls and entries."""
+    with database.read() as connection:
+        run = reads.run(connection, run_id)
+        calls = reads.calls(connection, run_id)
+        sums = dict(
+            connection.execute(
+                select(Ledger.kind, func.sum(Ledger.amount_nano)).where(Ledger.run_id == run_id).group_by(Ledger.kind)
+            ).all()
+        )
+    assert 0 <= run.reserved_nano + run.settled_nano <= run.budget_nano
+    assert run.reserved_nano == sum(c.reserved_nano for c in calls if c.status in ("reserved", "sent"))
+    assert run.settled_nano == sum(min(c.cost_nano or 0, c.reserved_nano) for c in calls)
+    reserved, settled, refunded = (int(sums.get(kind) or 0) for kind in ("reserve", "settle", "refund"))
+    assert (reserved - settled - refunded, settled) == (run.reserved_nano, run.settled_nano)
+    return run.reserved_nano, run.settled_nano
+
+
+def test_the_life_of_a_call(database: Database) -> None:
+    claimed(database)
+    call = reserve(database, 600)
+    assert books(database) == (600, 0)
+    database.transact(lambda c: ledger.mark_sent(c, "r1", 1, call, "m:0"))
+    database.transact(lambda c: ledger.settle(c, "r1", 1, call, answer(), 250))
+    assert books(database) == (0, 250)
+    with database.read() as connection:
+        (row,) = reads.calls(connection, "r1")
+        found = ledger.recorded(connection, "r1", "a", 0, "h0")
+    assert (row.status, row.cost_nano, row.input_tokens, row.output_tokens, row.worker) == ("settled", 250, 3, 2, "m:0")
+    assert found is not None
+    assert (found.text, found.cost_nano) == ("hi", 250)
+
+
+def test_what_does_not_fit_is_refused_and_leaves_nothing(database: Database) -> None:
+    claimed(database)
+    reserve(database, 600)
+    with pytest.raises(BudgetStopped) as caught:
+        reserve(database, 401)
+    assert "0.0000004 of the budget of 0.000001 are left" in str(caught.value)
+    assert "podium resume r1 --budget" in caught.value.mend
+    assert books(database) == (600, 0)
+    reserve(database, 400)
+    assert books(database) == (1000, 0)
+
+
+def test_closing_twice_changes_nothing(database: Database) -> None:
+    claimed(database)
+    call = reserve(database, 500)
+    database.transact(lambda c: ledger.settle(c, "r1", 1, call, answer(), 100))
+    for close in (ledger.refund, ledger.settle_unknown):
+        database.transact(lambda c, close=close: close(c, "r1", 1, call, "late"))
+        database.transact(lambda c, close=close: close(c, "r1", 1, "no such call", "late"))
+    database.transact(lambda c: ledger.settle(c, "r1", 1, call, answer(), 400))
+    assert books(database) == (0, 100)
+    with pytest.raises(StaleEpoch):  # a closed call must not be sent
+        database.transact(lambda c: ledger.mark_sent(c, "r1", 1, call, "m:0"))
+
+
+def test_a_bill_above_the_reservation_counts_as_far_as_it_goes(database: Database) -> None:
+    claimed(database)
+    call = reserve(database, 500)
+    database.transact(lambda c: ledger.settle(c, "r1", 1, call, answer(), 800))
+    assert books(database) == (0, 500)
+    with database.read() as connection:
+        assert reads.calls(connection, "r1")[0].cost_nano == 800
+
+
+def test_a_crash_settles_what_was_sent_and_refunds_the_rest(database: Database) -> None:
+    claimed(database)
+    reserve(database, 300, "never sent")
+    sent = reserve(database, 200, "sent")
+    database.transact(lambda c: ledger.mark_sent(c, "r1", 1, sent, "m:0"))
+    database.transact(lambda c: runs.claim(c, "r1", "h.p.e2", 1))
+    assert books(database) == (0, 200)
+    with database.read() as connection:
+        assert {c.id: c.status for c in reads.calls(connection, "r1")} == {"never sent": "refunded", "sent": "unknown"}
+    for write in (
+        lambda c: ledger.reserve(c, "r1", 1, new_call(1)),
+        lambda c: ledger.mark_sent(c, "r1", 1, sent, "m:0"),
+        lambda c: ledger.settle(c, "r1", 1, sent, answer(), 1),
+        lambda c: ledger.refund(c, "r1", 1, sent, ""),
+    ):
+        with pytest.raises(StaleEpoch):
+            database.transact(write)
+
+
+def test_a_run_that_is_not_there(database: Database) -> None:
+    with pytest.raises(NotFound):
+        reserve(database, 1, run_id="none")
+
+
+def test_the_check_constraint_itself(database: Database) -> None:
+    claimed(database)
+    for values in ({"reserved_nano": 1001}, {"settled_nano": 1001}, {"reserved_nano": -1},
+                   {"reserved_nano": 600, "settled_nano": 600}, {"budget_nano": -1}):  # fmt: skip
+        with pytest.raises(PodiumError, match="(?i)check"):
+            database.transact(lambda c, v=values: c.execute(update(Run).values(**v)))
+    assert books(database) == (0, 0)
+
+
+def test_64_threads_race_for_the_budget(database: Database) -> None:
+    claimed(database, budget_nano=10_000)
+    gate, refused = threading.Barrier(64), []
+
+    def spend(number: int) -> None:
+        gate.wait()
+        for step in range(2):
+            try:
+                call = reserve(database, 300 + number, f"c{number}-{step}")
+            except BudgetStopped:
+                refused.append(number)
+                continue
+            match number % 4:
+                case 0:
+                    database.transact(lambda c: ledger.settle(c, "r1", 1, call, answer(), 100 + number))
+                case 1:
+                    database.transact(lambda c: ledger.refund(c, "r1", 1, call, "not sent"))
+                case 2:
+                    database.transact(lambda c: ledger.settle_unknown(c, "r1", 1, call, "lost"))
+
+    threads = [threading.Thread(target=spend, args=(n,)) for n in range(64)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        found = record(database)
+        assert found.reserved_nano + found.settled_nano <= 10_000
+    for thread in threads:
+        thread.join()
+    reserved, settled = books(database)
+    assert refused
+    assert reserved + settled > 10_000 - 364  # nothing that would have fitted was refused at the end
+
+
+@pytest.fixture(scope="module")
+def ledger_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    folder: Path = tmp_path_factory.mktemp("ledger")
+    database = Database(f"sqlite:///{folder}/podium.db")
+    database.ensure_schema()
+    yield database
+    database.close()
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["reserve", "sent", "settle", "refund", "unknown"]), st.integers(0, 5), st.integers(0, 700)),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(budget=st.integers(0, 1500), steps=STEPS)
+def test_any_sequence_keeps_the_books(
+    ledger_database: Database, budget: int, steps: list[tuple[str, int, int]]
+) -> None:
+    database, run_id = ledger_database, new_call(0).id
+    claimed(database, run_id, budget_nano=budget)
+    known: set[str] = set()
+    for verb, number, amount in steps:
+        call = f"{run_id}-{number}"
+        before = books(database, run_id)
+        try:
+            if verb == "reserve" and call not in known:
+                reserve(database, amount, call, run_id)
+                known.add(call)
+            elif verb == "sent":
+                database.transact(lambda c: ledger.mark_sent(c, run_id, 1, call, "m:0"))
+            elif verb == "settle":
+                database.transact(lambda c: ledger.settle(c, run_id, 1, call, answer(), amount))
+            elif verb == "refund":
+                database.transact(lambda c: ledger.refund(c, run_id, 1, call, "x"))
+            elif verb == "unknown":
+                database.transact(lambda c: ledger.settle_unknown(c, run_id, 1, call, "x"))
+        except BudgetStopped:
+            assert sum(before) + amount > budget
+            assert books(database, run_id) == before
+        except StaleEpoch:
+            assert verb == "sent"
+        books(database, run_id)
