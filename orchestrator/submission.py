@@ -18,6 +18,9 @@ from .state import first_edges, first_tasks
 from .tasks import LlmTask
 from .workflow import Workflow, WorkflowError
 
+#: said when the person gives none: the default of some chat templates misleads small models
+ASK_SYSTEM = "You are a helpful assistant."
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -103,5 +106,5 @@ def store(database: Database, new: runs.NewRun) -> str:
 
 def ask_workflow(model: str | None, system: str | None, max_tokens: int | None = None) -> Workflow:
     """One question to one model, as a workflow: input `prompt`, task `answer`."""
-    task = LlmTask(prompt="{prompt}", system=system, model=model, max_tokens=max_tokens)
+    task = LlmTask(prompt="{prompt}", system=system or ASK_SYSTEM, model=model, max_tokens=max_tokens)
     return Workflow("ask", inputs={"prompt": "str"}, tasks={"answer": task})

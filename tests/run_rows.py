@@ -60,7 +60,9 @@ def task_states(database: Database, run_id: str = "r1") -> dict[str, str]:
 
 
 def new_call(amount: int, call_id: str = "", *, task: str = "a", step: int = 0) -> NewCall:
-    return NewCall(call_id or uuid.uuid4().hex, task, 1, step, "m", {"model": "m"}, {"ask": step}, f"h{step}", amount)
+    return NewCall(
+        call_id or uuid.uuid4().hex, task, 1, step, "m", {"model": "m"}, {"ask": step}, f"h{step}", amount
+    )
 
 
 def reserve(database: Database, amount: int, call_id: str = "", run_id: str = "r1", **where: Any) -> str:
@@ -70,4 +72,6 @@ def reserve(database: Database, amount: int, call_id: str = "", run_id: str = "r
 
 
 def answer(text: str = "hi") -> Completion:
-    return Completion(text=text, model="m", usage=Usage(3, 2), finish_reason="stop", worker="m:0", total_s=0.5)
+    return Completion(
+        text=text, model="m", usage=Usage(3, 2), finish_reason="stop", worker="m:0", total_s=0.5
+    )

@@ -27,7 +27,9 @@ def waiting(database: Database) -> None:
 def failed(database: Database, *tasks: str) -> None:
     for task in tasks:
         attempt = begin(database, task)
-        database.transact(lambda c, t=task, n=attempt: runs.finish_task(c, "r1", 1, Finish(t, n, "failed", error=ERROR)))
+        database.transact(
+            lambda c, t=task, n=attempt: runs.finish_task(c, "r1", 1, Finish(t, n, "failed", error=ERROR))
+        )
     database.transact(lambda c: runs.finish_run(c, "r1", 1, "failed", error=ERROR))
 
 
@@ -217,7 +219,12 @@ def test_prune_leaves_no_orphans(database: Database) -> None:
     assert count(database, Run) == 2
     assert prune() == ["r1"]
     assert prune() == []
-    assert (count(database, Run), count(database, Item), count(database, Revision), count(database, Link)) == (1, 1, 1, 0)
+    assert (
+        count(database, Run),
+        count(database, Item),
+        count(database, Revision),
+        count(database, Link),
+    ) == (1, 1, 1, 0)
     with database.read() as connection:
         blobs = set(connection.execute(select(Blob.hash)).scalars())
         run = reads.run(connection, "r2")

@@ -151,7 +151,8 @@ def test_errors_of_the_database_are_podium_errors(database: Database) -> None:
 
 def test_none_is_sql_null_and_not_the_word(database: Database) -> None:
     row = {"id": "r", "tenant": "t", "workflow": "w", "spec_blob": "", "inputs_blob": "", "status": "queued",
-           "project_root": "", "preapproved": [], "policy": None, "budget_nano": 0, "created_at": 0.0}  # fmt: skip
+           "project_root": "", "preapproved": [], "policy": None, "budget_nano": 0,
+           "created_at": 0.0}  # fmt: skip
     database.transact(lambda c: insert_missing(c, tables.Run, [row]))
     with database.read() as connection:
         nulls = text("SELECT count(*) FROM run WHERE policy IS NULL AND error IS NULL")

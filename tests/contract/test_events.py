@@ -14,7 +14,12 @@ from podium.memory.tables import Event, Run
 from run_rows import claimed
 from sqlalchemy import delete, update
 
-ODD = {"text": "nul \0, half \ud800, ü, \U0001f600", "n": 0.1 + 0.2, "big": 2**60, "deep": {"b": [1, None], "a": True}}
+ODD: dict[str, Any] = {
+    "text": "nul \0, half \ud800, ü, \U0001f600",
+    "n": 0.1 + 0.2,
+    "big": 2**60,
+    "deep": {"b": [1, None], "a": True},
+}
 
 
 def verify(database: Database) -> int | None:
@@ -50,8 +55,8 @@ def test_odd_data_comes_back_as_it_was(database: Database) -> None:
 
 @pytest.mark.parametrize(
     ("values", "found"),
-    [({"data": {"n": 7}}, 4), ({"kind": "test.other"}, 4), ({"task": "b"}, 4), ({"task": None}, 4), ({"at": 1.0}, 4),
-     ({"hash": "0" * 64}, 4), ({"seq": 99}, 99)],
+    [({"data": {"n": 7}}, 4), ({"kind": "test.other"}, 4), ({"task": "b"}, 4), ({"task": None}, 4),
+     ({"at": 1.0}, 4), ({"hash": "0" * 64}, 4), ({"seq": 99}, 99)],
 )  # fmt: skip
 def test_tampering_is_found(database: Database, values: dict[str, Any], found: int) -> None:
     claimed(database)

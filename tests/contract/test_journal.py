@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from podium.memory import faults
@@ -78,7 +79,7 @@ def test_writes_keep_their_order(journal: Journal) -> None:
 def test_writers_of_many_threads(journal: Journal, database: Database) -> None:
     def work(number: int) -> None:
         for step in range(20):
-            journal.submit("task.finish", lambda c: put(c, "t", [number, step])).result(30)
+            journal.submit("task.finish", partial(put, tenant="t", value=[number, step])).result(30)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -89,13 +90,17 @@ def test_writers_of_many_threads(journal: Journal, database: Database) -> None:
 
 
 async def test_commit_waits_on_the_loop(journal: Journal, database: Database) -> None:
-    found = await asyncio.gather(*(journal.commit("task.finish", lambda c, n=n: put(c, "t", n)) for n in range(5)))
+    found = await asyncio.gather(
+        *(journal.commit("task.finish", lambda c, n=n: put(c, "t", n)) for n in range(5))
+    )
     assert len(set(found)) == 5
     with pytest.raises(KeyError):
         await journal.commit("task.finish", lambda c: {}["none"])
 
 
-async def test_a_wait_that_is_cancelled_does_not_take_the_write_back(journal: Journal, database: Database) -> None:
+async def test_a_wait_that_is_cancelled_does_not_take_the_write_back(
+    journal: Journal, database: Database
+) -> None:
     gate = threading.Event()
     journal.submit("run.beat", lambda c: gate.wait(10))
     waiting = asyncio.create_task(journal.commit("task.finish", lambda c: put(c, "t", "kept")))
@@ -172,7 +177,8 @@ def test_fault_points_count_only_what_is_committed(journal: Journal, monkeypatch
 
 @pytest.mark.parametrize(
     ("text", "point"),
-    [("task.finish:before", ("task.finish", "before", 1)), ("run.beat:after:3", ("run.beat", "after", 3)), ("", None)],
+    [("task.finish:before", ("task.finish", "before", 1)), ("run.beat:after:3", ("run.beat", "after", 3)),
+     ("", None)],
 )  # fmt: skip
 def test_fault_points_are_read(text: str, point: object) -> None:
     assert faults._parse(text) == point

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from podium.memory.database import Database
 from podium.memory.errors import BudgetStopped, NotFound, PodiumError, StaleEpoch
 from podium.memory.tables import Ledger, Run
 from run_rows import answer, claimed, new_call, record, reserve
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
 
 def books(database: Database, run_id: str = "r1") -> tuple[int, int]:
@@ -24,7 +24,9 @@ def books(database: Database, run_id: str = "r1") -> tuple[int, int]:
         calls = reads.calls(connection, run_id)
         sums = dict(
             connection.execute(
-                select(Ledger.kind, func.sum(Ledger.amount_nano)).where(Ledger.run_id == run_id).group_by(Ledger.kind)
+                select(Ledger.kind, func.sum(Ledger.amount_nano))
+                .where(Ledger.run_id == run_id)
+                .group_by(Ledger.kind)
             ).all()
         )
     assert 0 <= run.reserved_nano + run.settled_nano <= run.budget_nano
@@ -33,6 +35,18 @@ def books(database: Database, run_id: str = "r1") -> tuple[int, int]:
     reserved, settled, refunded = (int(sums.get(kind) or 0) for kind in ("reserve", "settle", "refund"))
     assert (reserved - settled - refunded, settled) == (run.reserved_nano, run.settled_nano)
     return run.reserved_nano, run.settled_nano
+
+
+def act(database: Database, verb: str, call: str, amount: int, run_id: str = "r1") -> None:
+    """Do to a call what the verb says."""
+    verbs: dict[str, Callable[[Connection], None]] = {
+        "sent": lambda c: ledger.mark_sent(c, run_id, 1, call, "m:0"),
+        "settle": lambda c: ledger.settle(c, run_id, 1, call, answer(), amount),
+        "refund": lambda c: ledger.refund(c, run_id, 1, call, "not sent"),
+        "unknown": lambda c: ledger.settle_unknown(c, run_id, 1, call, "lost"),
+    }
+    if verb in verbs:
+        database.transact(verbs[verb])
 
 
 def test_the_life_of_a_call(database: Database) -> None:
@@ -45,7 +59,13 @@ def test_the_life_of_a_call(database: Database) -> None:
     with database.read() as connection:
         (row,) = reads.calls(connection, "r1")
         found = ledger.recorded(connection, "r1", "a", 0, "h0")
-    assert (row.status, row.cost_nano, row.input_tokens, row.output_tokens, row.worker) == ("settled", 250, 3, 2, "m:0")
+    assert (row.status, row.cost_nano, row.input_tokens, row.output_tokens, row.worker) == (
+        "settled",
+        250,
+        3,
+        2,
+        "m:0",
+    )
     assert found is not None
     assert (found.text, found.cost_nano) == ("hi", 250)
 
@@ -92,7 +112,10 @@ def test_a_crash_settles_what_was_sent_and_refunds_the_rest(database: Database) 
     database.transact(lambda c: runs.claim(c, "r1", "h.p.e2", 1))
     assert books(database) == (0, 200)
     with database.read() as connection:
-        assert {c.id: c.status for c in reads.calls(connection, "r1")} == {"never sent": "refunded", "sent": "unknown"}
+        assert {c.id: c.status for c in reads.calls(connection, "r1")} == {
+            "never sent": "refunded",
+            "sent": "unknown",
+        }
     for write in (
         lambda c: ledger.reserve(c, "r1", 1, new_call(1)),
         lambda c: ledger.mark_sent(c, "r1", 1, sent, "m:0"),
@@ -112,7 +135,7 @@ def test_the_check_constraint_itself(database: Database) -> None:
     claimed(database)
     for values in ({"reserved_nano": 1001}, {"settled_nano": 1001}, {"reserved_nano": -1},
                    {"reserved_nano": 600, "settled_nano": 600}, {"budget_nano": -1}):  # fmt: skip
-        with pytest.raises(PodiumError, match="(?i)check"):
+        with pytest.raises(PodiumError, match=r"(?i)check"):
             database.transact(lambda c, v=values: c.execute(update(Run).values(**v)))
     assert books(database) == (0, 0)
 
@@ -129,13 +152,8 @@ def test_64_threads_race_for_the_budget(database: Database) -> None:
             except BudgetStopped:
                 refused.append(number)
                 continue
-            match number % 4:
-                case 0:
-                    database.transact(lambda c: ledger.settle(c, "r1", 1, call, answer(), 100 + number))
-                case 1:
-                    database.transact(lambda c: ledger.refund(c, "r1", 1, call, "not sent"))
-                case 2:
-                    database.transact(lambda c: ledger.settle_unknown(c, "r1", 1, call, "lost"))
+            verb = ("settle", "refund", "unknown", "")[number % 4]
+            act(database, verb, call, 100 + number)
 
     threads = [threading.Thread(target=spend, args=(n,)) for n in range(64)]
     for thread in threads:
@@ -160,7 +178,11 @@ def ledger_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databa
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["reserve", "sent", "settle", "refund", "unknown"]), st.integers(0, 5), st.integers(0, 700)),
+    st.tuples(
+        st.sampled_from(["reserve", "sent", "settle", "refund", "unknown"]),
+        st.integers(0, 5),
+        st.integers(0, 700),
+    ),
     max_size=12,
 )
 
@@ -180,14 +202,8 @@ def test_any_sequence_keeps_the_books(
             if verb == "reserve" and call not in known:
                 reserve(database, amount, call, run_id)
                 known.add(call)
-            elif verb == "sent":
-                database.transact(lambda c: ledger.mark_sent(c, run_id, 1, call, "m:0"))
-            elif verb == "settle":
-                database.transact(lambda c: ledger.settle(c, run_id, 1, call, answer(), amount))
-            elif verb == "refund":
-                database.transact(lambda c: ledger.refund(c, run_id, 1, call, "x"))
-            elif verb == "unknown":
-                database.transact(lambda c: ledger.settle_unknown(c, run_id, 1, call, "x"))
+            else:
+                act(database, verb, call, amount, run_id)
         except BudgetStopped:
             assert sum(before) + amount > budget
             assert books(database, run_id) == before

@@ -63,7 +63,7 @@ def test_claim_closes_what_a_dead_engine_left(database: Database) -> None:
     assert record(database).reserved_nano == 0
     assert begin(database, "a", epoch=2) == 2
     assert task_records(database)["a"].failures == 0
-    assert event_kinds(database)[3:] == ["call.refunded", "run.claimed", "task.lost", "call.refunded", "task.started"][1:]
+    assert event_kinds(database)[3:] == ["run.claimed", "task.lost", "call.refunded", "task.started"]
 
 
 def test_a_run_that_is_over_is_not_claimed(database: Database) -> None:
@@ -129,10 +129,16 @@ def test_expand_is_a_compare_and_swap(database: Database) -> None:
     claimed(database)
     begin(database, "a")
     children = [NewTask(f"a[{n}]", "llm", "a", n) for n in range(3)]
-    database.transact(lambda c: runs.expand_task(c, "r1", 1, "a", 0, children, [NewEdge("a[0]", "a[1]", "order")]))
+    database.transact(
+        lambda c: runs.expand_task(c, "r1", 1, "a", 0, children, [NewEdge("a[0]", "a[1]", "order")])
+    )
     found = task_records(database)
     assert found["a"].status == "expanded"
-    assert [(found[f"a[{n}]"].position, found[f"a[{n}]"].element) for n in range(3)] == [(2, 0), (3, 1), (4, 2)]
+    assert [(found[f"a[{n}]"].position, found[f"a[{n}]"].element) for n in range(3)] == [
+        (2, 0),
+        (3, 1),
+        (4, 2),
+    ]
     with pytest.raises(StaleEpoch, match="graph"):
         database.transact(lambda c: runs.expand_task(c, "r1", 1, "b", 0, [], []))
     with pytest.raises(StaleEpoch, match="not current"):

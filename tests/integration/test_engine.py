@@ -255,7 +255,8 @@ def test_retries_with_backoff(anywhere: Podium, project: Path) -> None:
 
 def test_retries_used_up_fail_the_run_and_what_comes_after(podium: Podium, project: Path) -> None:
     wf = one(
-        python="steps:flaky", with_={"path": str(project / "n"), "failures": 2}, retry={"attempts": 2, "backoff": 0}
+        python="steps:flaky", with_={"path": str(project / "n"), "failures": 2},
+        retry={"attempts": 2, "backoff": 0},
     )  # fmt: skip
     wf.python("after", "steps:double", with_={"x": "{work}"})
     run = podium.run(wf)
@@ -415,8 +416,7 @@ def test_cancelling_arun_lets_go_of_the_run(podium: Podium, project: Path) -> No
 
     async def give_up() -> None:
         task = asyncio.create_task(podium.adrive(run.id))
-        while not lines(project / "n"):
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: lines(project / "n"))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -19,6 +19,7 @@ from podium.orchestrator.leases import EngineLock
 from podium.workers.local import LocalPool
 
 MakePodium = Callable[..., Podium]
+OPEN = ("queued", "running")
 
 
 @pytest.fixture
@@ -160,9 +161,8 @@ def test_a_detached_engine_takes_queued_runs(
     async def serve() -> None:
         async with Engine(podium.database, pool, podium.settings.home, policy={}) as engine:
             serving = asyncio.create_task(engine.serve())
-            async with asyncio.timeout(20):
-                while any(r.status in ("queued", "running") for r in map(podium.get, [*theirs, bad.id])):
-                    await asyncio.sleep(0.02)
+            ids = {*theirs, bad.id}
+            await asyncio.to_thread(until, lambda: ids.isdisjoint(r.id for r in podium.runs(statuses=OPEN)))
             serving.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await serving
@@ -182,9 +182,7 @@ def test_an_engine_that_stops_lets_go_of_its_runs(project: Path, make_podium: Ma
     async def serve() -> None:
         async with Engine(podium.database, pool, podium.settings.home, policy={}) as engine:
             serving = asyncio.create_task(engine.serve())
-            async with asyncio.timeout(20):
-                while not lines(project / "n"):
-                    await asyncio.sleep(0.02)
+            await asyncio.to_thread(until, lambda: lines(project / "n"))
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
 
