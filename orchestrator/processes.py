@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ class PythonWorkers:
         self._free: dict[str, list[asyncio.subprocess.Process]] = defaultdict(list)
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._all: set[asyncio.subprocess.Process] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._tools: dict[tuple[str, tuple[str, ...]], list[Tool]] = {}
 
     async def call(self, root: str, ref: str, arguments: Mapping[str, Any], *, seconds: float) -> Any:
@@ -58,11 +60,16 @@ class PythonWorkers:
 
     async def close(self) -> None:
         """Kill the children."""
+        self._free.clear()
         for process in list(self._all):
             _kill(process)
-            await process.wait()
-        self._all.clear()
-        self._free.clear()
+        await asyncio.gather(*self._ending, *(self._end(process) for process in list(self._all)))
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Wait until a killed child is gone, reading what is left in its pipe: else the pipe stays open."""
+        self._all.discard(process)
+        with contextlib.suppress(ConnectionError):
+            await process.communicate()
 
     async def _ask(
         self, root: str, request: Mapping[str, Any], what: str, seconds: float
@@ -84,7 +91,8 @@ class PythonWorkers:
                     self._free[root].append(process)
                 else:
                     _kill(process)
-                    self._all.discard(process)
+                    self._ending.add(ending := asyncio.create_task(self._end(process)))
+                    ending.add_done_callback(self._ending.discard)
             if answer is None:
                 raise TaskError(
                     f"{what} {await _death(process)}", mend="run the function by itself to see why"
@@ -130,7 +138,9 @@ async def _death(process: asyncio.subprocess.Process) -> str:
 
 def _kill(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
-        process.kill()
+        # not process.kill(): it would take the exit status of a dead child away from asyncio's watcher
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def _value(answer: Mapping[str, Any], what: str) -> Any:
