@@ -210,7 +210,7 @@ class Database:
 
 
 #: newest schema revision; revisions are numbered, so that they can be compared
-HEAD = "0001"
+HEAD = "0002"
 
 
 def _alembic_config(connection: Connection) -> Any:

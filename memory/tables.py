@@ -36,6 +36,10 @@ NAMING = {
 Sequence64 = BigInteger().with_variant(Integer, "sqlite")
 
 
+#: SQLite keeps the rows in the key's own tree: one tree to write instead of two
+_CLUSTERED = {"sqlite_with_rowid": False}
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map: ClassVar[dict[Any, Any]] = {
@@ -60,7 +64,7 @@ class Run(Base):
     #: blob of the workflow's canonical data, and of the inputs
     spec_blob: Mapped[str]
     inputs_blob: Mapped[str]
-    #: queued | running | waiting | succeeded | failed | cancelled | stopped
+    #: queued | running | waiting | paused | succeeded | failed | cancelled | stopped
     status: Mapped[str]
     #: folder from which `module:name` references are imported
     project_root: Mapped[str]
@@ -75,6 +79,12 @@ class Run(Base):
     budget_nano: Mapped[int]
     reserved_nano: Mapped[int] = mapped_column(default=0)
     settled_nano: Mapped[int] = mapped_column(default=0)
+    #: tokens of all calls together, and seconds of driving; None: not limited
+    budget_tokens: Mapped[int | None]
+    reserved_tokens: Mapped[int] = mapped_column(default=0)
+    settled_tokens: Mapped[int] = mapped_column(default=0)
+    budget_seconds: Mapped[float | None]
+    used_seconds: Mapped[float] = mapped_column(default=0.0)
 
     #: lease: who drives the run, its epoch (rises with each claim) and a counter that shows it is alive
     engine: Mapped[str | None]
@@ -83,6 +93,7 @@ class Run(Base):
     #: only a detached engine may take it by itself
     detached: Mapped[bool] = mapped_column(default=False)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    pause_requested: Mapped[bool] = mapped_column(default=False)
     #: rises with each change from outside (approval, cancel, retry), so that the engine looks again
     control_version: Mapped[int] = mapped_column(default=0)
     #: compare-and-swap for graph patches
@@ -90,6 +101,12 @@ class Run(Base):
 
     event_seq: Mapped[int] = mapped_column(default=0)
     event_head: Mapped[str] = mapped_column(default="")
+
+    #: the run that this one was forked from, and how far that one's events had come then
+    forked_from: Mapped[str | None]
+    forked_seq: Mapped[int | None]
+    #: the schedule that started it
+    schedule_id: Mapped[str | None]
 
     created_at: Mapped[float]
     started_at: Mapped[float | None]
@@ -101,6 +118,11 @@ class Run(Base):
         CheckConstraint(
             "reserved_nano >= 0 AND settled_nano >= 0 AND reserved_nano + settled_nano <= budget_nano",
             name="budget",
+        ),
+        CheckConstraint(
+            "reserved_tokens >= 0 AND settled_tokens >= 0"
+            " AND (budget_tokens IS NULL OR reserved_tokens + settled_tokens <= budget_tokens)",
+            name="tokens",
         ),
         UniqueConstraint("tenant", "idempotency_key"),
         Index(None, "tenant", "created_at"),
@@ -128,6 +150,8 @@ class Task(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     #: attempts that used up the retry allowance (an engine's death does not)
     failures: Mapped[int] = mapped_column(default=0)
+    #: attempts in which the process that ran it died
+    deaths: Mapped[int] = mapped_column(default=0)
     #: not before this time (backoff)
     not_before: Mapped[float | None]
     #: requested | approved | rejected
@@ -135,6 +159,8 @@ class Task(Base):
     #: what is asked of the person, and what was answered
     approval_text: Mapped[str | None] = mapped_column(Text)
     approval_comment: Mapped[str | None] = mapped_column(Text)
+    #: the workflow that a `plan` task adds to the graph
+    plan_blob: Mapped[str | None]
     #: inputs of a sub-workflow
     inputs_blob: Mapped[str | None]
     output_blob: Mapped[str | None]
@@ -145,6 +171,7 @@ class Task(Base):
     __table_args__ = (
         ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
         Index(None, "run_id", "parent"),
+        _CLUSTERED,
     )
 
 
@@ -160,11 +187,11 @@ class Edge(Base):
     #: data | order
     kind: Mapped[str]
 
-    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),)
+    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"), _CLUSTERED)
 
 
 class Attempt(Base):
-    """One try of a Task."""
+    """One try of a Task, written when it ended: while it runs, the task's own row stands for it."""
 
     __tablename__ = "attempt"
 
@@ -173,13 +200,13 @@ class Attempt(Base):
     number: Mapped[int] = mapped_column(primary_key=True)
     tenant: Mapped[str]
     epoch: Mapped[int]
-    #: running | succeeded | failed | lost | waiting | cancelled
+    #: succeeded | failed | lost | waiting | cancelled | skipped
     status: Mapped[str]
     started_at: Mapped[float]
     finished_at: Mapped[float | None]
     error: Mapped[dict[str, Any] | None]
 
-    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),)
+    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"), _CLUSTERED)
 
 
 class Call(Base):
@@ -208,6 +235,8 @@ class Call(Base):
     input_tokens: Mapped[int | None]
     output_tokens: Mapped[int | None]
     reserved_nano: Mapped[int]
+    #: worst case of input and output together
+    reserved_tokens: Mapped[int] = mapped_column(default=0)
     cost_nano: Mapped[int | None]
     first_token_s: Mapped[float | None]
     total_s: Mapped[float | None]
@@ -220,6 +249,7 @@ class Call(Base):
         ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
         Index(None, "run_id", "task", "step"),
         Index(None, "tenant", "model", "created_at"),
+        Index(None, "status", "model"),
     )
 
 
@@ -286,7 +316,7 @@ class Event(Base):
     at: Mapped[float]
     hash: Mapped[str]
 
-    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),)
+    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"), _CLUSTERED)
 
 
 class Blob(Base):
@@ -297,6 +327,102 @@ class Blob(Base):
     tenant: Mapped[str] = mapped_column(primary_key=True)
     hash: Mapped[str] = mapped_column(primary_key=True)
     data: Mapped[bytes]
+
+    __table_args__ = (_CLUSTERED,)
+
+
+class Budget(Base):
+    """A budget inside a run: of a task with all that is below it. The run's own is in its row."""
+
+    __tablename__ = "budget"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    #: the task
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    limit_nano: Mapped[int | None]
+    reserved_nano: Mapped[int] = mapped_column(default=0)
+    settled_nano: Mapped[int] = mapped_column(default=0)
+    limit_tokens: Mapped[int | None]
+    reserved_tokens: Mapped[int] = mapped_column(default=0)
+    settled_tokens: Mapped[int] = mapped_column(default=0)
+
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
+        CheckConstraint(
+            "reserved_nano >= 0 AND settled_nano >= 0"
+            " AND (limit_nano IS NULL OR reserved_nano + settled_nano <= limit_nano)",
+            name="money",
+        ),
+        CheckConstraint(
+            "reserved_tokens >= 0 AND settled_tokens >= 0"
+            " AND (limit_tokens IS NULL OR reserved_tokens + settled_tokens <= limit_tokens)",
+            name="tokens",
+        ),
+    )
+
+
+class Rate(Base):
+    """How far the calls of a model or tenant have used up their rate (generic cell rate algorithm)."""
+
+    __tablename__ = "rate"
+
+    #: "model:<name>" or "tenant:<name>"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    #: seconds, UTC: theoretical arrival time of the next call
+    next_at: Mapped[float]
+
+
+class Cache(Base):
+    """The output of a task by the hash of what it is and what it got."""
+
+    __tablename__ = "cache"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    output_blob: Mapped[str]
+    #: who made it
+    run_id: Mapped[str]
+    task: Mapped[str]
+    created_at: Mapped[float]
+    #: None: it stays good
+    expires_at: Mapped[float | None]
+
+
+class EngineRow(Base):
+    """An engine that takes detached runs; so that several share them."""
+
+    __tablename__ = "engine"
+
+    #: `host.home.number`
+    id: Mapped[str] = mapped_column(primary_key=True)
+    beat: Mapped[int] = mapped_column(default=0)
+    #: runs that it takes at most
+    capacity: Mapped[int]
+    started_at: Mapped[float]
+
+
+class Schedule(Base):
+    """Runs to come: one at a time (`every_s` None), or again and again."""
+
+    __tablename__ = "schedule"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    workflow: Mapped[str]
+    spec_blob: Mapped[str]
+    inputs_blob: Mapped[str]
+    project_root: Mapped[str]
+    #: budget, priority, … of its runs
+    terms: Mapped[dict[str, Any]]
+    every_s: Mapped[float | None]
+    #: seconds, UTC; None: over
+    next_at: Mapped[float | None]
+    #: how many runs it has started; part of their idempotency keys
+    fired: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[float]
+
+    __table_args__ = (Index(None, "next_at"),)
 
 
 class Item(Base):
