@@ -4,7 +4,8 @@
 #   make test    set-up, the whole suite (what CI runs); ARGS="-k wheel" picks tests
 #   make setup   the development environment alone
 #   make lint    ruff, pyright and import-linter
-#   make bench   the figures of the product against their limits; ARGS=--quick leaves out the slow ones
+#   make bench   the figures of the product against their limits, peers beside them; ARGS=--quick for less
+#   make bench-peers   the peers' own environments, in .bench
 #   make clean   removes what the other targets made
 
 VENV ?= .venv
@@ -21,7 +22,7 @@ PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	done)
 endif
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench bench-peers clean
 .DEFAULT_GOAL := setup
 
 setup: $(DEV)
@@ -67,10 +68,15 @@ lint: $(DEV)
 	$(BIN)/python -m pytest tests/quality/test_wheel.py $(ARGS)
 
 bench: $(DEV)
+	-$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.durable $(ARGS)
 	$(BIN)/python -m benchmarks.spine $(ARGS)
+
+bench-peers: $(DEV)
+	$(BIN)/python -m benchmarks.peers
 
 clean:
 	@if [ -x $(BIN)/podium ] && [ -d .podium ]; then PODIUM_HOME="$(CURDIR)/.podium" $(BIN)/podium down; fi || true
 	rm -rf $(VENV) .podium build dist ./*.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf benchmarks/results
+	rm -rf benchmarks/results .bench
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,14 +4,51 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from .errors import PodiumError
+from .hot import run_many
 from .tables import Base, Blob
+
+_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_as_is = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+#: bytes from which on compression is tried
+COMPRESS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A JSON value as it is stored. Keys keep their order: models write a type's fields in it."""
+
+    #: UTF-8 JSON
+    data: bytes
+    #: SHA-256 of it
+    hash: str
+
+    @classmethod
+    def of(cls, value: Any) -> Encoded:
+        """Raises TypeError or ValueError: the value is no JSON."""
+        data = _as_is(value).encode("utf-8", "surrogatepass")
+        return cls(data, hashlib.sha256(data).hexdigest())
+
+    @property
+    def stored(self) -> bytes:
+        """The bytes of the row: compressed where that is shorter. No JSON begins with zlib's first byte."""
+        if len(self.data) < COMPRESS:
+            return self.data
+        return min(zlib.compress(self.data, 1), self.data, key=len)
+
+
+def _unpack(stored: bytes) -> bytes:
+    """Raises zlib.error: the bytes are damaged."""
+    return zlib.decompress(stored) if stored[:1] == b"x" else stored
 
 
 def canonical(value: Any) -> bytes:
@@ -20,23 +57,19 @@ def canonical(value: Any) -> bytes:
     Raises:
         TypeError: the value is no JSON.
     """
-    return _json(value, sort_keys=True)
+    return _sorted(value).encode("utf-8", "surrogatepass")
 
 
-def _json(value: Any, *, sort_keys: bool = False) -> bytes:
-    text = json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "surrogatepass")
-
-
-def check_json(value: Any, what: str) -> None:
-    """Refuse values that cannot be stored, before anything is written.
+def encode(value: Any, what: str) -> Encoded:
+    """A value ready to be stored; refused before anything is written.
 
     Raises:
         PodiumError: the value is no JSON.
     """
     try:
-        canonical(value)
-    except (TypeError, ValueError) as error:
+        _sorted(value)  # keys that cannot be compared could not be hashed again
+        return Encoded.of(value)
+    except (TypeError, ValueError, RecursionError) as error:
         raise PodiumError(
             f"{what} is no JSON: {error}", mend="return plain values: str, int, list, dict …"
         ) from error
@@ -53,7 +86,11 @@ def content_hash(value: Any) -> str:
 
 def insert_missing(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -> int:
     """Insert the rows whose key is not there yet; returns how many were."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    dialect: Any
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite as dialect
+    else:
+        from sqlalchemy.dialects import postgresql as dialect
     target = table.__table__
     assert isinstance(target, Table)
     done = 0
@@ -64,12 +101,20 @@ def insert_missing(connection: Connection, table: type[Base], rows: list[dict[st
     return done
 
 
+_PUT = "INSERT INTO blob (tenant, hash, data) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+
+
 def put(connection: Connection, tenant: str, value: Any) -> str:
     """Store a JSON value; returns its hash. Keys keep their order: models write a type's fields in it."""
-    data = _json(value)
-    digest = hashlib.sha256(data).hexdigest()
-    insert_missing(connection, Blob, [{"tenant": tenant, "hash": digest, "data": data}])
-    return digest
+    encoded = Encoded.of(value)
+    put_encoded(connection, tenant, [encoded])
+    return encoded.hash
+
+
+def put_encoded(connection: Connection, tenant: str, values: Iterable[Encoded]) -> None:
+    """Store values that are not there yet."""
+    rows = {value.hash: (tenant, value.hash, value.stored) for value in values}
+    run_many(connection, _PUT, list(rows.values()))
 
 
 def get(connection: Connection, tenant: str, digest: str) -> Any:
@@ -81,6 +126,19 @@ def get(connection: Connection, tenant: str, digest: str) -> Any:
     return get_many(connection, tenant, [digest])[digest]
 
 
+def _intact(digest: str, stored: bytes) -> bytes:
+    try:
+        data = _unpack(stored)
+    except zlib.error:
+        data = b""
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise PodiumError(
+            f"stored content {digest[:12]} is corrupt",
+            mend="restore the database from a backup; `podium db check` lists what is damaged",
+        )
+    return data
+
+
 def get_many(connection: Connection, tenant: str, digests: Iterable[str]) -> dict[str, Any]:
     """The values of several hashes, checked against them."""
     wanted = sorted(set(digests))
@@ -89,13 +147,8 @@ def get_many(connection: Connection, tenant: str, digests: Iterable[str]) -> dic
         query = select(Blob.hash, Blob.data).where(
             Blob.tenant == tenant, Blob.hash.in_(wanted[start : start + 500])
         )
-        for digest, data in connection.execute(query):
-            if hashlib.sha256(data).hexdigest() != digest:
-                raise PodiumError(
-                    f"stored content {digest[:12]} is corrupt",
-                    mend="restore the database from a backup; `podium db check` lists what is damaged",
-                )
-            found[digest] = json.loads(data)
+        for digest, stored in connection.execute(query):
+            found[digest] = json.loads(_intact(digest, stored))
     if missing := [d for d in wanted if d not in found]:
         raise PodiumError(
             f"stored content {missing[0][:12]} is missing",

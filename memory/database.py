@@ -14,9 +14,12 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
-from .errors import ConfigError, PodiumError
+from .content import wrong_contents
+from .errors import ConfigError
+from .outages import Patience, ends_transaction, is_passing, told, trouble
+from .writer import Writer
 
-__all__ = ["HEAD", "Connection", "Database", "is_conflict", "parse_url"]
+__all__ = ["HEAD", "Connection", "Database", "ends_transaction", "is_conflict", "parse_url"]
 
 T = TypeVar("T")
 
@@ -24,8 +27,19 @@ T = TypeVar("T")
 BUSY_TIMEOUT = 30.0
 #: times that a transaction is tried which Postgres gave up for another one
 CONFLICT_TRIES = 5
-#: SQLSTATEs of a serialization failure and of a deadlock
-CONFLICTS = ("40001", "40P01")
+#: seconds an engine's commits wait for a database that is away, locked or full; its reads half of them
+PATIENCE = 60.0
+#: how Postgres is connected to, where the URL does not say otherwise: a host that is gone is noticed
+POSTGRES_OPTIONS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+#: milliseconds after which Postgres ends a transaction whose program was stopped in its middle, so that its
+#: locks are free for another engine; and after which a statement that waits for a lock is given up
+POSTGRES_SESSION = "SET idle_in_transaction_session_timeout = 10000; SET lock_timeout = 30000"
 #: alembic keeps its context in module globals: one upgrade at a time in a process
 _UPGRADE = threading.Lock()
 
@@ -49,12 +63,25 @@ def parse_url(url: str) -> URL:
 
 
 class Database:
-    """One database, opened. Reads are snapshots; writes go through `write` (or the Journal on top of it)."""
+    """One database, opened. Reads are snapshots; an engine writes through `commit`, by its Journal.
 
-    def __init__(self, url: str) -> None:
+    What people ask for (`read`, `write`, `transact`) fails at once when the database is away. What an engine
+    does (`query`, `commit`) is patient.
+    """
+
+    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
+        """`patience`: seconds that an engine's commits wait for a database that is away, locked or full."""
         self.url = parse_url(url)
+        self.patience = patience
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = self._sqlite() if self.is_sqlite else self._postgres()
+        self._hurry = threading.Event()
+        self._writer = Writer(self.engine)
+
+    @property
+    def place(self) -> str:
+        """The URL without its password."""
+        return self.url.render_as_string()
 
     def _sqlite(self) -> Engine:
         if self.url.database in (None, "", ":memory:"):
@@ -71,7 +98,9 @@ class Database:
             ) from error
         # autocommit at the driver: we say BEGIN ourselves, IMMEDIATE for writes
         engine = create_engine(
-            self.url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None}
+            self.url,
+            poolclass=NullPool,
+            connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None, "check_same_thread": False},
         )
         event.listen(engine, "connect", _sqlite_pragmas)
         event.listen(engine, "begin", _sqlite_begin)
@@ -79,28 +108,47 @@ class Database:
 
     def _postgres(self) -> Engine:
         try:
-            return create_engine(self.url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+            options = {k: v for k, v in POSTGRES_OPTIONS.items() if k not in self.url.query}
+            engine = create_engine(
+                self.url, pool_pre_ping=True, pool_size=5, max_overflow=10, connect_args=options
+            )
         except (ModuleNotFoundError, NoSuchModuleError) as error:
             raise ConfigError(
                 "the Postgres driver is not installed", mend="pip install 'podium[postgres]'"
             ) from error
+        event.listen(engine, "connect", _postgres_session)
+        return engine
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent snapshot for queries.
 
         Raises:
-            ConfigError: the database cannot be reached.
+            ConfigError: the database cannot be reached, or is damaged.
             PodiumError: it refused a query.
         """
         try:
             with self._connect(write=False) as connection:
                 yield connection
         except DBAPIError as error:
-            raise PodiumError(
-                f"the database cannot be read: {_reason(error)}",
-                mend="check that its server or disk works; `podium doctor` tells more",
-            ) from error
+            raise told(error, self.place, reading=True) from error
+
+    def query(self, work: Callable[[Connection], T], *, patience: float | None = None) -> T:
+        """Do `work`, which only reads, on a snapshot; again while the database is away or locked.
+
+        `patience`: seconds; default: half of the database's.
+
+        Raises:
+            PodiumError: as `read`, after that time.
+        """
+        patient = Patience(self.patience / 2 if patience is None else patience, self._hurry)
+        while True:
+            try:
+                with self._connect(write=False) as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if not is_passing(error) or not patient.wait():
+                    raise told(error, self.place, waited=patient.waited, reading=True) from error
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -115,7 +163,7 @@ class Database:
         """Do `work` in a transaction of its own; tried again when Postgres gave it up for another one.
 
         Raises:
-            ConfigError: the database cannot be reached.
+            ConfigError: the database cannot be reached, is locked, full, read-only or damaged.
             PodiumError: it refused the transaction, or `work` raised it; nothing was written.
         """
         tries = 1
@@ -127,37 +175,52 @@ class Database:
                 if tries < CONFLICT_TRIES and is_conflict(error):
                     tries += 1
                     continue
-                raise PodiumError(
-                    f"the database refused the transaction: {_reason(error)}",
-                    mend="check its disk space and permissions, then try again; nothing was written",
-                ) from error
+                raise told(error, self.place) from error
+
+    def commit(self, work: Callable[[Connection], T], *, patience: float | None = None) -> T:
+        """Do `work` in a transaction, surely once: tried again while the database is away, locked or full.
+
+        When the connection is cut after COMMIT was sent, Postgres is asked how that ended. `work` may be
+        called again from its start, so it does nothing but SQL. An error for which `ends_transaction` holds
+        must leave `work`. One thread after the other; the connection is kept.
+
+        Args:
+            patience: seconds; default: the database's. After it was in vain once, there is none until a
+                commit succeeds.
+
+        Raises:
+            ConfigError: the database is still away, locked or full after that time, or it is read-only or
+                damaged; nothing was written. `retryable`: it can be tried again.
+            PodiumError: it refused the transaction, or `work` raised it, and nothing was written; or it was
+                cut off during the commit, and the server does not know any more how that ended.
+        """
+        return self._writer.commit(work, self.patience if patience is None else patience, self._hurry)
+
+    def hurry(self) -> None:
+        """Wait for nothing any more: commits and queries that wait fail now. Before closing."""
+        self._hurry.set()
 
     @contextlib.contextmanager
     def _connect(self, *, write: bool) -> Iterator[Connection]:
-        try:
-            connection = self.engine.connect().execution_options(podium_write=write)
-            if not write and not self.is_sqlite:
-                # else each query of a read would see a state of its own
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
-        except DBAPIError as error:
-            raise ConfigError(
-                f"cannot open the database {self.url.render_as_string()}: {_reason(error)}",
-                mend="check PODIUM_DATABASE_URL and that the server runs; `podium doctor` tells more",
-            ) from error
+        connection = self.engine.connect().execution_options(podium_write=write)
+        if not write and not self.is_sqlite:
+            # else each query of a read would see a state of its own
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
         with connection, connection.begin():
             yield connection
 
     def close(self) -> None:
+        self._writer.close()
         self.engine.dispose()
 
     # -- schema
 
-    def upgrade(self) -> str:
-        """Bring the schema to the newest revision; returns it."""
+    def upgrade(self, to: str = "head") -> str:
+        """Bring the schema to a revision, the newest if none is named; returns it."""
         from alembic import command
 
         with _UPGRADE:
-            self.transact(lambda connection: command.upgrade(_alembic_config(connection), "head"))
+            self.transact(lambda connection: command.upgrade(_alembic_config(connection), to))
         return self.revision() or ""
 
     def revision(self) -> str | None:
@@ -177,6 +240,17 @@ class Database:
         with self.read() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             return [str(d) for d in compare_metadata(context, Base.metadata)]
+
+    def damaged(self) -> list[str]:
+        """What of the stored bytes is wrong, one line each: contents that are not what their hash says, and
+        what SQLite finds when it checks its file. Reads the whole database.
+        """
+        with self.read() as connection:
+            found = wrong_contents(connection)
+            if self.is_sqlite:
+                told = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
+                found += [f"file: {line}" for line in told if line != "ok"]
+        return found
 
     def ensure_schema(self) -> None:
         """Upgrade an empty or older database; a current one costs one query.
@@ -239,10 +313,12 @@ def _sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _reason(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0] if error.orig else str(error)
+def _postgres_session(connection: Any, _record: Any) -> None:
+    connection.autocommit = True
+    connection.execute(POSTGRES_SESSION)
+    connection.autocommit = False
 
 
 def is_conflict(error: BaseException) -> bool:
     """Whether Postgres gave a transaction up for another one: it may be tried again as it is."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) in CONFLICTS
+    return trouble(error) == "conflict"

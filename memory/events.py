@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from .content import canonical
 from .errors import NotFound, StaleEpoch
+from .hot import fetch_one, json_column, run_many
 from .tables import Event, Run
 
 
@@ -41,6 +42,16 @@ def event_hash(previous: str, run_id: str, seq: int, event: NewEvent, at: float)
     return hashlib.sha256(body).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a run's chain, read under the run's lock."""
+
+    run_id: str
+    seq: int
+    hash: str
+    tenant: str
+
+
 def fence(connection: Connection, run_id: str, epoch: int | None = None) -> str:
     """Lock a run for this transaction, before anything of it is written; returns its tenant.
 
@@ -50,21 +61,29 @@ def fence(connection: Connection, run_id: str, epoch: int | None = None) -> str:
         NotFound: no such run.
         StaleEpoch: with `epoch`: another engine has claimed the run.
     """
-    return _lock(connection, run_id, epoch).tenant
+    return lock(connection, run_id, epoch).tenant
 
 
-def _lock(connection: Connection, run_id: str, epoch: int | None) -> Any:
-    query = select(Run.event_seq, Run.event_head, Run.epoch, Run.tenant).where(Run.id == run_id)
-    row = connection.execute(query.with_for_update()).first()
+def lock(connection: Connection, run_id: str, epoch: int | None = None) -> Head:
+    """`fence`, with the end of the chain."""
+    for_update = "" if connection.dialect.name == "sqlite" else " FOR UPDATE"
+    row = fetch_one(connection, _LOCK + for_update, (run_id,))
     if row is None:
         raise NotFound(f"there is no run {run_id}", mend="`podium runs` lists them")
-    if epoch is not None and row.epoch != epoch:
+    if epoch is not None and row[2] != epoch:
         raise StaleEpoch(
-            f"the run is at epoch {row.epoch}, this engine's is {epoch}",
+            f"the run is at epoch {row[2]}, this engine's is {epoch}",
             mend="another engine drives the run now; watch it with `podium watch`",
             run=run_id,
         )
-    return row
+    return Head(run_id, row[0], row[1], row[3])
+
+
+_LOCK = "SELECT event_seq, event_head, epoch, tenant FROM run WHERE id = ?"
+_HEAD = "UPDATE run SET event_seq = ?, event_head = ? WHERE id = ?"
+_INSERT = (
+    "INSERT INTO event (run_id, seq, tenant, kind, task, data, at, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 def append(
@@ -83,27 +102,30 @@ def append(
         NotFound: no such run.
         StaleEpoch: another engine has claimed the run.
     """
-    seq, head, _, tenant = _lock(connection, run_id, epoch)
-    now = time.time()
+    head = lock(connection, run_id, epoch)
+    seq, digest = write(connection, head, events)
+    connection.execute(
+        update(Run).where(Run.id == run_id).values(event_seq=seq, event_head=digest, **changes)
+    )
+
+
+def extend(connection: Connection, head: Head, events: Sequence[NewEvent]) -> None:
+    """Append events behind a head that this transaction has locked."""
+    seq, digest = write(connection, head, events)
+    run_many(connection, _HEAD, [(seq, digest, head.run_id)])
+
+
+def write(connection: Connection, head: Head, events: Sequence[NewEvent]) -> tuple[int, str]:
+    """Insert events behind `head`; returns the chain's new end, which the caller stores."""
+    now, seq, digest = time.time(), head.seq, head.hash
     rows = []
     for event in events:
         seq += 1
-        head = event_hash(head, run_id, seq, event, now)
-        rows.append(
-            {
-                "run_id": run_id,
-                "seq": seq,
-                "tenant": tenant,
-                "kind": event.kind,
-                "task": event.task,
-                "data": event.data,
-                "at": now,
-                "hash": head,
-            }
-        )
-    if rows:
-        connection.execute(insert(Event), rows)
-    connection.execute(update(Run).where(Run.id == run_id).values(event_seq=seq, event_head=head, **changes))
+        digest = event_hash(digest, head.run_id, seq, event, now)
+        data = json_column(event.data)
+        rows.append((head.run_id, seq, head.tenant, event.kind, event.task, data, now, digest))
+    run_many(connection, _INSERT, rows)
+    return seq, digest
 
 
 def read(connection: Connection, run_id: str, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:

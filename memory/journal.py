@@ -9,24 +9,36 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import faults
-from .database import CONFLICT_TRIES, Database, is_conflict
+from .database import Database
 from .errors import PodiumError
+from .outages import trouble
 
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
-#: name of the commit, what to do, who waits for it
-Entry = tuple[str, Work, Future[Any]]
+#: what a write came to: its result, or the error that refused it
+Outcome = tuple[Any, BaseException | None]
 
 #: writes that share one transaction at most
 MAX_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    #: of `faults.COMMITS`
+    names: Sequence[str]
+    work: Work
+    #: told on the writer's thread
+    tell: Callable[[Outcome], None]
+    future: Future[Any] | None = None
 
 
 class Journal:
@@ -34,7 +46,7 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="podium-journal", daemon=True)
@@ -46,11 +58,26 @@ class Journal:
         `name` is one of `faults.COMMITS`.
         """
         future: Future[T] = Future()
+
+        def tell(outcome: Outcome) -> None:
+            result, failure = outcome
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
+
+        self._put(_Entry((name,), work, tell, future))
+        return future
+
+    def post(self, names: Sequence[str], work: Work, tell: Callable[[Outcome], None]) -> None:
+        """Queue a write that stands for several commits; `tell` gets its outcome on the writer's thread."""
+        self._put(_Entry(names, work, tell))
+
+    def _put(self, entry: _Entry) -> None:
         with self._lock:
             if self._closed:
                 raise PodiumError("the journal is closed", mend="open a new Podium")
-            self._queue.put((name, work, future))
-        return future
+            self._queue.put(entry)
 
     async def commit(self, name: str, work: Callable[[Connection], T]) -> T:
         """Write and wait until it is durable. Cancelling the wait does not take the write back."""
@@ -75,53 +102,48 @@ class Journal:
                     break
                 batch.append(following)
             # from here on a caller can no longer cancel its future, only stop waiting for it
-            self._commit([entry for entry in batch if entry[2].set_running_or_notify_cancel()])
+            self._commit([e for e in batch if e.future is None or e.future.set_running_or_notify_cancel()])
             if last:
                 return
 
-    def _commit(self, batch: list[Entry]) -> None:
+    def _commit(self, batch: list[_Entry]) -> None:
         if not batch:
             return
         try:
-            outcomes = self._write(batch)
+            outcomes = self.database.commit(lambda connection: _write(connection, batch))
         except BaseException as error:  # noqa: BLE001 - the thread must live: all later writes need it
-            for _, _, future in batch:
-                future.set_exception(_storage_error(error))
-            return
-        for (name, _, _), (_, failure) in zip(batch, outcomes, strict=True):
+            own = isinstance(error, Exception) and not isinstance(error, SQLAlchemyError)
+            outcomes = [(None, error if own else _storage_error(error)) for _ in batch]
+        for entry, (_, failure) in zip(batch, outcomes, strict=True):
             if failure is None:
-                faults.hit(name, "after")
-        for (_, _, future), (result, failure) in zip(batch, outcomes, strict=True):
-            if failure is None:
-                future.set_result(result)
-            else:
-                future.set_exception(failure)
-
-    def _write(self, batch: list[Entry]) -> list[tuple[Any, BaseException | None]]:
-        """Commit a batch; again from its start when Postgres gave it up for another transaction."""
-        tries = 1
-        while True:
-            outcomes = []
-            try:
-                with self.database.write() as connection:
-                    for name, work, _ in batch:
-                        outcomes.append(_attempt(connection, work))
-                        if outcomes[-1][1] is None:
-                            faults.hit(name, "before")
-                return outcomes
-            except SQLAlchemyError as error:
-                if tries >= CONFLICT_TRIES or not is_conflict(error):
-                    raise
-                tries += 1
+                for name in entry.names:
+                    faults.hit(name, "after")
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            entry.tell(outcome)
 
 
-def _attempt(connection: Connection, work: Work) -> tuple[Any, BaseException | None]:
+def _write(connection: Connection, batch: Sequence[_Entry]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    if len(batch) == 1:  # its failure is the transaction's, which needs no savepoint then
+        outcomes = [(batch[0].work(connection), None)]
+        for name in batch[0].names:
+            faults.hit(name, "before")
+        return outcomes
+    for entry in batch:
+        outcomes.append(_attempt(connection, entry.work))
+        if outcomes[-1][1] is None:
+            for name in entry.names:
+                faults.hit(name, "before")
+    return outcomes
+
+
+def _attempt(connection: Connection, work: Work) -> Outcome:
     savepoint = connection.begin_nested()
     try:
         result = work(connection)
     except Exception as failure:
-        if is_conflict(failure):
-            raise
+        if trouble(failure) is not None:
+            raise  # of the transaction, not of this write: no savepoint helps
         savepoint.rollback()
         return None, _storage_error(failure) if isinstance(failure, SQLAlchemyError) else failure
     savepoint.commit()

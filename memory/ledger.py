@@ -1,25 +1,48 @@
-"""Money and model calls: reserved before a call, settled or refunded after it.
+"""Model calls and their money and tokens: reserved before a call, settled or refunded after it.
 
-reserved + settled ≤ budget holds in every committed state: the addition and its test are one UPDATE, and a
-CHECK constraint stands behind it. A call's life: reserved → sent → settled, or → refunded (never sent, or
-known not to be billed), or → unknown (sent, and a crash hid the outcome: settled at its worst case).
+What a call may take at worst is reserved under every budget that holds it (`budgets.py`). A call's life:
+reserved → sent → settled, or → refunded (never sent, or known not to be billed), or → unknown (sent, and a
+crash hid the outcome: settled at its worst case).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from .budgets import Amount, BudgetRefused, Left, NewBudget, give_back, left, open_budgets, raise_budget, take
 from .chat import Completion
 from .content import get, plain_text, put
-from .errors import BudgetStopped, StaleEpoch
+from .errors import StaleEpoch
 from .events import NewEvent, append, fence
+from .hot import run_sql
+from .limits import Holder, Limit, admit
 from .money import format_usd
-from .tables import Attempt, Call, Ledger, Run
+from .tables import Attempt, Call
+
+#: the budgets are the ledger's other half: whoever keeps books needs no second module
+__all__ = [
+    "BudgetRefused",
+    "Left",
+    "NewBudget",
+    "NewCall",
+    "Recorded",
+    "left",
+    "mark_sent",
+    "open_budgets",
+    "raise_budget",
+    "recorded",
+    "recover",
+    "refund",
+    "reserve",
+    "settle",
+    "settle_unknown",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +58,8 @@ class NewCall:
     request_hash: str
     #: worst-case cost, nano-dollars
     reserve_nano: int
+    #: worst case of prompt and answer together
+    reserve_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +76,26 @@ class Recorded:
     cost_nano: int
 
 
-def reserve(connection: Connection, run_id: str, epoch: int, call: NewCall) -> None:
-    """Reserve a call's worst case and record the call.
+def reserve(
+    connection: Connection,
+    run_id: str,
+    epoch: int,
+    call: NewCall,
+    limits: Sequence[Limit] = (),
+    dead: AbstractSet[Holder] = frozenset(),
+) -> None:
+    """Reserve a call's worst case on every level and record the call: all of it or nothing. To be undone by
+    the caller's transaction or savepoint when it raises.
 
     Raises:
-        BudgetStopped: the budget that is left does not cover it.
+        BudgetRefused: a budget does not cover it.
+        Throttled: one of `limits` is reached; see `limits.admit`, also for `dead`.
         StaleEpoch: another engine owns the run.
     """
-    fits = Run.reserved_nano + Run.settled_nano + call.reserve_nano <= Run.budget_nano
-    done = connection.execute(
-        update(Run)
-        .where(Run.id == run_id, Run.epoch == epoch, fits)
-        .values(reserved_nano=Run.reserved_nano + call.reserve_nano)
-    )
     tenant = fence(connection, run_id, epoch)
-    if done.rowcount == 0:
-        raise _refusal(connection, run_id, call)
-    now = time.time()
+    worst = Amount(call.reserve_nano, call.reserve_tokens)
+    take(connection, run_id, call.task, call.model, worst)
+    admit(connection, limits, dead=dead)
     connection.execute(
         insert(Call).values(
             id=call.id,
@@ -81,11 +109,12 @@ def reserve(connection: Connection, run_id: str, epoch: int, call: NewCall) -> N
             route=call.route,
             request_hash=call.request_hash,
             request_blob=put(connection, tenant, call.request),
-            reserved_nano=call.reserve_nano,
-            created_at=now,
+            reserved_nano=worst.nano,
+            reserved_tokens=worst.tokens,
+            created_at=time.time(),
         )
     )
-    _entry(connection, tenant, run_id, call.id, "reserve", call.reserve_nano)
+    _entry(connection, tenant, run_id, call.id, "reserve", worst.nano)
 
 
 def mark_sent(connection: Connection, run_id: str, epoch: int, call_id: str, worker: str) -> None:
@@ -105,8 +134,8 @@ def mark_sent(connection: Connection, run_id: str, epoch: int, call_id: str, wor
 def settle(
     connection: Connection, run_id: str, epoch: int, call_id: str, completion: Completion, cost_nano: int
 ) -> None:
-    """Record the answer and what it cost. A bill above the reservation counts as far as the reservation goes;
-    the whole of it stands in the call's row and in the event `ledger.overrun`.
+    """Record the answer and what it took. A bill above the reservation counts as far as the reservation goes;
+    the whole of it stands in the call's row and in the event `ledger.overrun`. So with tokens.
 
     Raises:
         StaleEpoch: another engine owns the run; it has settled the call as unknown.
@@ -122,26 +151,31 @@ def settle(
         "total_s": completion.total_s,
         "worker": completion.worker,
     }
-    row = _close(connection, run_id, call_id, "settled", cost_nano, values)
+    tokens = completion.usage.input_tokens + completion.usage.output_tokens
+    row = _close(connection, run_id, call_id, "settled", Amount(cost_nano, tokens), values)
     if row is None:
         return
     events = [
         NewEvent("call.settled", row.task, _summary(row, completion, min(cost_nano, row.reserved_nano)))
     ]
-    if cost_nano > row.reserved_nano:
-        over = {
-            "call": call_id,
-            "billed_usd": format_usd(cost_nano),
-            "reserved_usd": format_usd(row.reserved_nano),
-        }
-        events.append(NewEvent("ledger.overrun", row.task, over))
+    if over := _overrun(row, cost_nano, tokens):
+        events.append(NewEvent("ledger.overrun", row.task, {"call": call_id, **over}))
     append(connection, run_id, events, epoch=epoch)
+
+
+def _overrun(row: Any, cost_nano: int, tokens: int) -> dict[str, Any]:
+    over: dict[str, Any] = {}
+    if cost_nano > row.reserved_nano:
+        over |= {"billed_usd": format_usd(cost_nano), "reserved_usd": format_usd(row.reserved_nano)}
+    if tokens > row.reserved_tokens > 0:  # 0: reserved before tokens were counted
+        over |= {"tokens": tokens, "reserved_tokens": row.reserved_tokens}
+    return over
 
 
 def refund(connection: Connection, run_id: str, epoch: int, call_id: str, error: str) -> None:
     """Give a reservation back: the call was not sent, or is known not to be billed. No call, no effect."""
     fence(connection, run_id, epoch)
-    row = _close(connection, run_id, call_id, "refunded", 0, {"error": plain_text(error)})
+    row = _close(connection, run_id, call_id, "refunded", Amount(0, 0), {"error": plain_text(error)})
     if row is not None:
         event = NewEvent("call.refunded", row.task, {"call": call_id, "model": row.model, "error": error})
         append(connection, run_id, [event], epoch=epoch)
@@ -150,14 +184,15 @@ def refund(connection: Connection, run_id: str, epoch: int, call_id: str, error:
 def settle_unknown(connection: Connection, run_id: str, epoch: int, call_id: str, error: str) -> None:
     """The call was sent and its outcome is not known: it is settled at its worst case."""
     fence(connection, run_id, epoch)
-    reserved = connection.execute(select(Call.reserved_nano).where(Call.id == call_id)).scalar() or 0
-    closed = _close(connection, run_id, call_id, "unknown", reserved, {"error": plain_text(error)})
+    reserved = connection.execute(
+        select(Call.reserved_nano, Call.reserved_tokens).where(Call.id == call_id)
+    ).first()
+    if reserved is None:
+        return
+    closed = _close(connection, run_id, call_id, "unknown", Amount(*reserved), {"error": plain_text(error)})
     if closed is not None:
-        cost = format_usd(reserved)
-        event = NewEvent(
-            "call.unknown", closed.task, {"call": call_id, "model": closed.model, "cost_usd": cost}
-        )
-        append(connection, run_id, [event], epoch=epoch)
+        data = {"call": call_id, "model": closed.model, "cost_usd": format_usd(reserved.reserved_nano)}
+        append(connection, run_id, [NewEvent("call.unknown", closed.task, data)], epoch=epoch)
 
 
 def recover(connection: Connection, run_id: str, epoch: int) -> int:
@@ -207,31 +242,34 @@ def recorded(connection: Connection, run_id: str, task: str, step: int, request_
 
 
 def _close(
-    connection: Connection, run_id: str, call_id: str, status: str, cost_nano: int, values: dict[str, Any]
+    connection: Connection, run_id: str, call_id: str, status: str, took: Amount, values: dict[str, Any]
 ) -> Any:
-    """Move a call's reservation to its final state; None if it is closed already."""
+    """Move a call's reservation to its final state on every level; None if it is closed already."""
     row = connection.execute(
-        select(Call.task, Call.attempt, Call.step, Call.model, Call.reserved_nano, Call.tenant).where(
-            Call.id == call_id, Call.status.in_(("reserved", "sent"))
-        )
+        select(
+            Call.task,
+            Call.attempt,
+            Call.step,
+            Call.model,
+            Call.reserved_nano,
+            Call.reserved_tokens,
+            Call.tenant,
+        ).where(Call.id == call_id, Call.status.in_(("reserved", "sent")))
     ).first()
     if row is None:
         return None
-    paid = min(cost_nano, row.reserved_nano)
     connection.execute(
         update(Call)
         .where(Call.id == call_id)
-        .values(status=status, cost_nano=cost_nano, finished_at=time.time(), **values)
+        .values(status=status, cost_nano=took.nano, finished_at=time.time(), **values)
     )
-    connection.execute(
-        update(Run)
-        .where(Run.id == run_id)
-        .values(reserved_nano=Run.reserved_nano - row.reserved_nano, settled_nano=Run.settled_nano + paid)
-    )
-    if paid:
-        _entry(connection, row.tenant, run_id, call_id, "settle", paid)
-    if row.reserved_nano > paid:
-        _entry(connection, row.tenant, run_id, call_id, "refund", row.reserved_nano - paid)
+    reserved = Amount(row.reserved_nano, row.reserved_tokens)
+    used = Amount(min(took.nano, reserved.nano), min(took.tokens, reserved.tokens))
+    give_back(connection, run_id, row.task, reserved, used)
+    if used.nano:
+        _entry(connection, row.tenant, run_id, call_id, "settle", used.nano)
+    if reserved.nano > used.nano:
+        _entry(connection, row.tenant, run_id, call_id, "refund", reserved.nano - used.nano)
     return row
 
 
@@ -248,22 +286,7 @@ def _summary(row: Any, completion: Completion, paid: int) -> dict[str, Any]:
 
 
 def _entry(connection: Connection, tenant: str, run_id: str, call_id: str, kind: str, amount: int) -> None:
-    connection.execute(
-        insert(Ledger).values(
-            run_id=run_id, call_id=call_id, tenant=tenant, kind=kind, amount_nano=amount, at=time.time()
-        )
-    )
+    run_sql(connection, _ENTRY, (run_id, call_id, tenant, kind, amount, time.time()))
 
 
-def _refusal(connection: Connection, run_id: str, call: NewCall) -> BudgetStopped:
-    row = connection.execute(
-        select(Run.budget_nano, Run.reserved_nano, Run.settled_nano).where(Run.id == run_id)
-    ).one()
-    left = row.budget_nano - row.reserved_nano - row.settled_nano
-    return BudgetStopped(
-        f"a call of {call.model} may cost {format_usd(call.reserve_nano)} USD, "
-        f"{format_usd(left)} of the budget of {format_usd(row.budget_nano)} are left",
-        mend=f"go on with more money: `podium resume {run_id} --budget USD`",
-        run=run_id,
-        task=call.task,
-    )
+_ENTRY = "INSERT INTO ledger (run_id, call_id, tenant, kind, amount_nano, at) VALUES (?, ?, ?, ?, ?, ?)"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 
 from .content import get, get_many
 from .errors import NotFound, UsageError
-from .tables import Attempt, Call, Edge, Effect, Run, Task
+from .tables import Attempt, Call, Edge, Effect, Event, Run, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,32 @@ class RunRecord:
     spec_blob: str
     inputs_blob: str
     outputs_blob: str | None
+    #: tokens of all calls together, and seconds of driving; None: not limited
+    budget_tokens: int | None = None
+    reserved_tokens: int = 0
+    settled_tokens: int = 0
+    budget_seconds: float | None = None
+    used_seconds: float = 0.0
+    pause_requested: bool = False
+    #: the run that this one was forked from, and how far that one's events had come then
+    forked_from: str | None = None
+    forked_seq: int | None = None
+    schedule_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControlState:
+    """What people ask of a run; `version` rises with each change."""
+
+    version: int
+    cancel: bool
+    pause: bool
+    priority: int
+    budget_nano: int
+    budget_tokens: int | None
+    budget_seconds: float | None
+    #: seconds since the epoch, UTC
+    deadline_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +90,10 @@ class TaskRecord:
     error: dict[str, Any] | None
     started_at: float | None
     finished_at: float | None
+    #: attempts in which the process that ran it died
+    deaths: int = 0
+    #: the workflow that a `plan` task added to the graph
+    plan_blob: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,15 +226,38 @@ def claimable(connection: Connection, *, limit: int = 100) -> list[RunRecord]:
     return [RunRecord(*row) for row in connection.execute(query)]
 
 
-def control_versions(connection: Connection, run_ids: Sequence[str]) -> dict[str, tuple[int, bool]]:
-    """run id → (control_version, cancel_requested)."""
-    query = select(Run.id, Run.control_version, Run.cancel_requested).where(Run.id.in_(list(run_ids)))
-    return {row.id: (row.control_version, row.cancel_requested) for row in connection.execute(query)}
+def control_versions(connection: Connection, run_ids: Sequence[str]) -> dict[str, ControlState]:
+    """run id → what people ask of the run. Runs that are not there are left out."""
+    columns: list[Any] = [
+        Run.id,
+        Run.control_version,
+        Run.cancel_requested,
+        Run.pause_requested,
+        Run.priority,
+        Run.budget_nano,
+        Run.budget_tokens,
+        Run.budget_seconds,
+        Run.deadline_at,
+    ]
+    query = select(*columns).where(Run.id.in_(list(run_ids)))
+    return {run_id: ControlState(*asked) for run_id, *asked in connection.execute(query)}
 
 
-def tasks(connection: Connection, run_id: str) -> list[TaskRecord]:
+def tasks(
+    connection: Connection,
+    run_id: str,
+    *,
+    own: bool = False,
+    statuses: Sequence[str] = (),
+    limit: int | None = None,
+) -> list[TaskRecord]:
+    """Tasks by position: all, or the run's `own` (no children), or those of some statuses."""
     query = select(*_columns(Task, TaskRecord)).where(Task.run_id == run_id).order_by(Task.position)
-    return [TaskRecord(*row) for row in connection.execute(query)]
+    if own:
+        query = query.where(Task.parent.is_(None))
+    if statuses:
+        query = query.where(Task.status.in_(list(statuses)))
+    return [TaskRecord(*row) for row in connection.execute(query.limit(limit))]
 
 
 def edges(connection: Connection, run_id: str) -> list[EdgeRecord]:
@@ -212,31 +265,75 @@ def edges(connection: Connection, run_id: str) -> list[EdgeRecord]:
     return [EdgeRecord(*row) for row in connection.execute(query)]
 
 
-def attempts(connection: Connection, run_id: str) -> list[AttemptRecord]:
-    query = (
-        select(*_columns(Attempt, AttemptRecord))
-        .where(Attempt.run_id == run_id)
-        .order_by(Attempt.started_at, Attempt.task, Attempt.number)
+def attempts(connection: Connection, run_id: str, *, own: bool = False) -> list[AttemptRecord]:
+    """Attempts by their start; the open one of a task that runs is made from the task's row.
+
+    With `own` only those of the run's own tasks, not of children.
+    """
+    ended = select(*_columns(Attempt, AttemptRecord)).where(Attempt.run_id == run_id)
+    running = (
+        select(Task.name, Task.attempts, Run.epoch, Task.started_at)
+        .join(Run, Run.id == Task.run_id)
+        .where(Task.run_id == run_id, Task.status.in_(("running", "expanded")), Task.attempts > 0)
     )
-    return [AttemptRecord(*row) for row in connection.execute(query)]
+    if own:
+        ended, running = ended.where(Attempt.task.in_(_own(run_id))), running.where(Task.parent.is_(None))
+    found = [AttemptRecord(*row) for row in connection.execute(ended)]
+    known = {(a.task, a.number) for a in found}
+    found += [
+        AttemptRecord(task, number, epoch, "running", at or 0.0, None, None)
+        for task, number, epoch, at in connection.execute(running)
+        if (task, number) not in known
+    ]
+    return sorted(found, key=lambda a: (a.started_at, a.task, a.number))
 
 
-def calls(connection: Connection, run_id: str) -> list[CallRecord]:
+def histories(connection: Connection, run_id: str) -> tuple[float, dict[str, tuple[int, float | None]]]:
+    """When a person last had the run tried again (seconds, UTC; else 0), and task → attempts that were lost
+    with their engine, and the start of its first attempt since then. Of attempts that have ended.
+    """
+    again = select(func.max(Event.at)).where(Event.run_id == run_id, Event.kind == "run.retried")
+    since = connection.execute(again).scalar() or 0.0
+    lost = func.sum(case((Attempt.status == "lost", 1), else_=0))
+    first = func.min(case((Attempt.started_at >= since, Attempt.started_at)))
+    query = select(Attempt.task, lost, first).where(Attempt.run_id == run_id).group_by(Attempt.task)
+    return since, {task: (int(count), begun) for task, count, begun in connection.execute(query)}
+
+
+def undoing(connection: Connection, run_id: str) -> tuple[str, dict[str, Any]] | None:
+    """Status and error with which a run ends that undoes what it did; None: it does not."""
+    query = select(Event.data).where(Event.run_id == run_id, Event.kind == "run.patched")
+    data = connection.execute(query.order_by(Event.seq.desc()).limit(1)).scalar()
+    return None if data is None else (data["then"], data["error"])
+
+
+def calls(connection: Connection, run_id: str, *, own: bool = False) -> list[CallRecord]:
+    """Calls, the earliest first; with `own` only those of the run's own tasks, not of children."""
     query = (
         select(*_columns(Call, CallRecord))
         .where(Call.run_id == run_id)
         .order_by(Call.created_at, Call.task, Call.step)
     )
+    if own:
+        query = query.where(Call.task.in_(_own(run_id)))
     return [CallRecord(*row) for row in connection.execute(query)]
 
 
-def effects(connection: Connection, run_id: str) -> list[EffectRecord]:
+def effects(connection: Connection, run_id: str, *, own: bool = False) -> list[EffectRecord]:
+    """Tool calls, the earliest first; with `own` only those of the run's own tasks."""
     query = (
         select(*_columns(Effect, EffectRecord))
         .where(Effect.run_id == run_id)
         .order_by(Effect.created_at, Effect.key)
     )
+    if own:
+        query = query.where(Effect.task.in_(_own(run_id)))
     return [EffectRecord(*row) for row in connection.execute(query)]
+
+
+def _own(run_id: str) -> Any:
+    """The names of the tasks of the run's own workflow."""
+    return select(Task.name).where(Task.run_id == run_id, Task.parent.is_(None))
 
 
 def value(connection: Connection, tenant: str, digest: str | None) -> Any:

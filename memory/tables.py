@@ -320,15 +320,14 @@ class Event(Base):
 
 
 class Blob(Base):
-    """Content by its SHA-256, stored once a tenant."""
+    """Content by its SHA-256, stored once a tenant. Not clustered: large rows would get their own pages."""
 
     __tablename__ = "blob"
 
     tenant: Mapped[str] = mapped_column(primary_key=True)
     hash: Mapped[str] = mapped_column(primary_key=True)
+    #: JSON; compressed with zlib where that is shorter, which its first byte tells
     data: Mapped[bytes]
-
-    __table_args__ = (_CLUSTERED,)
 
 
 class Budget(Base):

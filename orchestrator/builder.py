@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..memory.errors import UsageError
+from .parts import When
 from .problems import did_you_mean
-from .tasks import AgentTask, ApprovalTask, LlmTask, PythonTask, TaskBase, ToolTask, When, WhenTask
+from .tasks import AgentTask, ApprovalTask, LlmTask, PlanTask, PythonTask, TaskBase, ToolTask, WhenTask
 
 if TYPE_CHECKING:
     from .workflow import Workflow
@@ -121,6 +122,53 @@ class Builder:
 
         return self._add(name, WorkflowTask, {"workflow": sub, "with": with_ or {}, **options})
 
+    def loop(
+        self,
+        name: str,
+        body: Workflow,
+        *,
+        until: tuple[str, str, Any] | When | Mapping[str, Any],
+        max: int = 10,
+        on_max: str = "accept",
+        with_: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> TaskRef:
+        """`body`, repeated until (output, op, value) holds; `with_` fills its inputs the first time.
+
+        An output of `body` with the name of an input is that input in the next iteration.
+        """
+        from .workflow import LoopTask
+
+        loop = {"workflow": body, "until": _condition(until), "max": max, "on_max": on_max}
+        return self._add(name, LoopTask, {"loop": loop, "with": with_ or {}, **options})
+
+    def plan(
+        self,
+        name: str,
+        goal: str,
+        *,
+        tools: Sequence[str | Callable[..., Any] | Mapping[str, str]] = (),
+        with_: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        max_tasks: int = 20,
+        replans: int = 1,
+        run: bool = True,
+        **options: Any,
+    ) -> TaskRef:
+        """A workflow that a model plans for `goal` and that then runs; `with_` are the values it gets.
+
+        A tool is a function, "module:name", or {"ref", "description"}.
+        """
+        plan = {
+            "goal": goal,
+            "tools": [tool if isinstance(tool, Mapping) else callable_ref(tool) for tool in tools],
+            "model": model,
+            "max_tasks": max_tasks,
+            "replans": replans,
+            "run": run,
+        }
+        return self._add(name, PlanTask, {"plan": plan, "with": with_ or {}, **options})
+
     def map(self, name: str, *, over: RefLike, **body: Any) -> TaskRef:
         """A task run once for each element of the list `over`; `{item}` is the element.
 
@@ -161,13 +209,15 @@ class Builder:
             data["needs"] = [_text(n) for n in ([needs] if isinstance(needs, RefLike) else needs)]
         if "map" in data:
             data["map"] = _text(data["map"])
-        if isinstance(data.get("when"), tuple):
-            field, op, value = data["when"]
-            data["when"] = When(field=_text(field), op=op, value=value)
+        if "when" in data:
+            data["when"] = _condition(data["when"])
         if "with" in data:
             data["with"] = _placeholders(data["with"])
+        if "compensate" in data:
+            data["compensate"] = _compensation(data["compensate"], name)
         self.tasks[name] = _make(kind, name, data)
-        if isinstance(output, type) and hasattr(output, "model_validate"):
+        may_be_error = data.get("on_failure") == "collect"
+        if isinstance(output, type) and hasattr(output, "model_validate") and not may_be_error:
             self.output_classes[name] = output
         return TaskRef(name)
 
@@ -225,6 +275,28 @@ def _only_parameter(function: Any) -> str | None:
 
 def _text(ref: Any) -> str:
     return ref.text if isinstance(ref, _NamedRef) else ref
+
+
+def _condition(given: Any) -> Any:
+    """A condition written as (field, op, value), as data; anything else as it is."""
+    if not isinstance(given, tuple) or len(given) != 3:
+        return given
+    field, op, value = given
+    return {"field": _text(field), "op": op, "value": value}
+
+
+def _compensation(given: Any, name: str) -> Any:
+    """`compensate` as data. A function alone gets the task's output as its only required parameter."""
+    if isinstance(given, Mapping):
+        made = dict(given)
+        if "with_" in made:
+            made["with"] = made.pop("with_")
+        if callable(made.get("python")):
+            made["python"] = callable_ref(made["python"])
+        return made | ({"with": _placeholders(made["with"])} if "with" in made else {})
+    parameter = _only_parameter(given)
+    made = {"python": callable_ref(given)} if callable(given) else {"python": given}
+    return made | ({"with": {parameter: f"{{{name}}}"}} if parameter else {})
 
 
 def _placeholders(tree: Any) -> Any:

@@ -7,67 +7,26 @@ are answered from the record, so that an agent goes on from its last step and pa
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from ..memory import content, ledger, reads
 from ..memory.chat import ChatRequest, Completion, Message, Usage
-from ..memory.database import Connection, Database
-from ..memory.errors import BudgetStopped, ClusterError, PodiumError, ProviderError
-from ..memory.journal import Journal
-from ..memory.money import format_usd
-from ..router.policy import NoRoute, Policy
+from ..memory.database import Connection
+from ..memory.errors import ClusterError, PodiumError, ProviderError
 from ..router.stats import Stats
 from ..router.tokens import estimate_tokens
 from ..router.types import Query, Route
-from ..workers.contract import OnDispatch, Pool
+from ..workers.contract import OnDispatch
+from .booking import Asked, Booked, book, cut_off, give_back
+from .context import OnToken, RunContext, Services
+from .names import in_workflow
 
-T = TypeVar("T")
-OnToken = Callable[[str, str], None]
+__all__ = ["DEFAULT_MAX_TOKENS", "OnToken", "RunContext", "Services", "TaskModel", "stats_of"]
 
 #: answer tokens asked for when neither the task nor the model says less
 DEFAULT_MAX_TOKENS = 256
-
-
-@dataclass(slots=True)
-class RunContext:
-    """What all tasks of a run that this engine drives share."""
-
-    run_id: str
-    tenant: str
-    epoch: int
-    project_root: str
-    preapproved: frozenset[str]
-    policy: Policy
-    stats: Stats
-    #: (task, piece of text) as a model writes; None: nobody listens
-    on_token: OnToken | None = None
-    #: set when money came back, so that a refused call looks again
-    refunded: asyncio.Event = field(default_factory=asyncio.Event)
-    #: how often money came back
-    refunds: int = 0
-    #: calls that hold a reservation now
-    open_calls: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What an engine gives its tasks."""
-
-    database: Database
-    journal: Journal
-    pool: Pool
-
-    async def read(self, query: Callable[[Connection], T]) -> T:
-        def ask() -> T:
-            with self.database.read() as connection:
-                return query(connection)
-
-        return await asyncio.to_thread(ask)
 
 
 class TaskModel:
@@ -108,12 +67,12 @@ class TaskModel:
             input_tokens=upper[0],
             max_tokens=max_tokens or DEFAULT_MAX_TOKENS,
             needs_json=schema is not None,
-            task=self._task.split("[")[0],
+            task=in_workflow(self._task),
             kind=self._kind,
             pinned=self._pinned,
         )
         request = ChatRequest(tuple(messages), schema=schema, temperature=temperature)
-        return await self._try_routes(query, request, asked, digest, step)
+        return await self._try_routes(Asked(query, self._task, self._attempt, step, asked, digest), request)
 
     async def _recorded(self, step: int, digest: str) -> Completion | None:
         def find(connection: Connection) -> ledger.Recorded | None:
@@ -131,89 +90,57 @@ class TaskModel:
             worker=found.worker,
         )
 
-    async def _try_routes(
-        self, query: Query, request: ChatRequest, asked: dict[str, Any], digest: str, step: int
-    ) -> Completion:
-        """Take the policy's route; after a refusal or a failure the next one, until none is left."""
+    async def _try_routes(self, asked: Asked, request: ChatRequest) -> Completion:
+        """Take the policy's route; after a failure the next one, until none is left."""
         failed: set[str] = set()
-        refused: set[str] = set()
         last: PodiumError | None = None
-        run = self._run
-        seen = run.refunds
         while True:
-            tried = _excluding(query, failed | refused)
+            booked = await book(self._services, self._run, asked, failed, last)
             try:
-                route = self._run.policy.choose(
-                    tried, list(self._services.pool.specs.values()), self._run.stats
-                )
-            except NoRoute as error:
-                if refused and (run.open_calls or run.refunds != seen):
-                    # running calls hold more than they will cost: wait for what they give back
-                    if run.refunds == seen:
-                        run.refunded.clear()
-                        await run.refunded.wait()
-                    seen = run.refunds
-                    refused.clear()
-                    continue
-                raise (last or error) from (error if last else None)
-            try:
-                return await self._call(route, request, asked, digest, step)
-            except BudgetStopped as error:
-                refused.add(route.model)
-                last = error
+                return await self._call(booked, request)
             except (ProviderError, ClusterError) as error:
-                if query.pinned is not None:
+                if asked.query.pinned is not None:
                     raise
-                failed.add(route.model)
+                failed.add(booked.route.model)
                 last = error
 
-    async def _call(
-        self, route: Route, request: ChatRequest, asked: dict[str, Any], digest: str, step: int
-    ) -> Completion:
-        call = ledger.NewCall(
-            id=uuid.uuid4().hex,
-            task=self._task,
-            attempt=self._attempt,
-            step=step,
-            model=route.model,
-            route=route_data(route),
-            request=asked,
-            request_hash=digest,
-            reserve_nano=route.worst_cost_nano,
-        )
-        run, journal = self._run, self._services.journal
+    async def _call(self, booked: Booked, request: ChatRequest) -> Completion:
+        """Send a reserved call and settle it."""
+        run, services = self._run, self._services
         sent = False
 
         async def on_dispatch(worker: str) -> None:
             nonlocal sent
-            await journal.commit(
-                "call.sent", lambda c: ledger.mark_sent(c, run.run_id, run.epoch, call.id, worker)
+            await services.journal.commit(
+                "call.sent", lambda c: ledger.mark_sent(c, run.run_id, run.epoch, booked.id, worker)
             )
             sent = True
 
         try:
-            await journal.commit("call.reserve", lambda c: ledger.reserve(c, run.run_id, run.epoch, call))
-            with self._holding():
-                try:
-                    completion = await self._dispatch(route, request, on_dispatch)
-                except PodiumError as error:
-                    known = isinstance(error, ProviderError) and not error.sent
-                    await asyncio.wrap_future(self._give_back(call.id, error.message, sent and not known))
-                    raise
-                cost = self._cost(route, completion)
-                self.spent_nano += cost
-                await journal.commit(
-                    "call.settle",
-                    lambda c: ledger.settle(c, run.run_id, run.epoch, call.id, completion, cost),
-                )
+            try:
+                completion = await self._dispatch(booked.route, request, on_dispatch)
+            except PodiumError as error:
+                unknown = sent and not (isinstance(error, ProviderError) and not error.sent)
+                closing = give_back(services, run, booked, error.message, unknown=unknown)
+                await asyncio.wrap_future(closing)
+                raise
+            await self._settle(booked, completion)
         except PodiumError:
+            booked.hold.release(returned=True)
             raise
         except BaseException as cut:
-            # cancelled or timed out: nobody waits, but the run goes on and may need the money
-            with suppress(PodiumError):  # a closed journal: the next claim closes the call
-                self._give_back(call.id, f"the attempt was cut off: {type(cut).__name__}", sent)
+            cut_off(services, run, booked, cut, unknown=sent)
             raise
+        booked.hold.release(returned=True)
         return completion
+
+    async def _settle(self, booked: Booked, completion: Completion) -> None:
+        run, cost = self._run, self._cost(booked.route, completion)
+        self.spent_nano += cost
+        await self._services.journal.commit(
+            "call.settle",
+            lambda c: ledger.settle(c, run.run_id, run.epoch, booked.id, completion, cost),
+        )
 
     def _cost(self, route: Route, completion: Completion) -> int:
         """Nano-dollars of an answer: as billed, else by the model's price."""
@@ -247,55 +174,7 @@ class TaskModel:
             raise ProviderError(f"{route.model} ended its stream without an answer", mend="try again")
         return done
 
-    def _give_back(self, call_id: str, error: str, unknown: bool) -> Future[None]:
-        """Close a call that came to nothing. Writes keep their order: a later reservation finds the money."""
-        run = self._run
-        close = ledger.settle_unknown if unknown else ledger.refund
-        return self._services.journal.submit(
-            "call.settle", lambda c: close(c, run.run_id, run.epoch, call_id, error)
-        )
-
-    @contextmanager
-    def _holding(self) -> Iterator[None]:
-        """The reservation is held inside; afterwards whoever waits for money looks again."""
-        self._run.open_calls += 1
-        try:
-            yield
-        finally:
-            self._run.open_calls -= 1
-            self._run.refunds += 1
-            self._run.refunded.set()
-
-
-def _excluding(query: Query, models: set[str]) -> Query:
-    values = {name: getattr(query, name) for name in Query.__slots__}
-    return Query(**{**values, "exclude": query.exclude | models})
-
-
-def route_data(route: Route) -> dict[str, Any]:
-    """A Route as it is recorded; money as decimal strings of USD."""
-    return {
-        "model": route.model,
-        "max_tokens": route.max_tokens,
-        "mode": route.mode,
-        "policy": route.policy,
-        "reason": route.reason,
-        "propensity": route.propensity,
-        "est_cost_usd": format_usd(route.est_cost_nano),
-        "worst_cost_usd": format_usd(route.worst_cost_nano),
-        "est_seconds": route.est_seconds,
-        "alternatives": [
-            {
-                "model": a.model,
-                "fits": a.fits,
-                "est_cost_usd": format_usd(a.est_cost_nano),
-                "reason": a.reason,
-            }
-            for a in route.alternatives
-        ],
-    }
-
 
 def stats_of(rows: Sequence[reads.LatencyRow]) -> Stats:
-    """The router's statistics from recorded calls; map elements count for their task."""
-    return Stats.of((r.model, r.task.split("[")[0], r.input_tokens, r.output_tokens, r.total_s) for r in rows)
+    """The router's statistics from recorded calls; elements and iterations count for their task."""
+    return Stats.of((r.model, in_workflow(r.task), r.input_tokens, r.output_tokens, r.total_s) for r in rows)

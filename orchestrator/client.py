@@ -8,38 +8,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..memory import control, events, reads, runs
+from ..memory import reads, runs
 from ..memory.database import Database
-from ..memory.errors import ClusterError, PodiumError, StaleEpoch, UsageError
-from ..memory.events import EventRecord
-from ..memory.money import parse_usd
+from ..memory.errors import StaleEpoch, UsageError
+from .controls import Controls
 from .leases import Watch
 from .settings import Settings, load_settings
 from .submission import Terms, ask_workflow, checked, new_run, store
 from .tasks import PlanTask
+from .viewer import FOLLOW, RESTING, OnEvent, tell
 from .views import Run
 from .workflow import Workflow
 
 if TYPE_CHECKING:
+    from ..router.types import ModelSpec
     from ..workers.contract import Pool
     from ..workers.poolfile import PoolFile
     from .engine import Engine
     from .estimate import PlanRow
 
 T = TypeVar("T")
-OnEvent = Callable[[EventRecord], None]
 OnToken = Callable[[str, str], None]
-
-#: seconds between two looks at a run that someone follows
-FOLLOW = 0.1
-#: seconds that a followed run may be without a living engine
-UNSERVED = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +49,7 @@ class GoalPlan:
     run: Run
 
 
-class Podium:
+class Podium(Controls):
     """Runs workflows and shows them. A context manager; `close` it otherwise.
 
     Raises:
@@ -82,10 +76,9 @@ class Podium:
         self._policy = dict(policy) if policy is not None else None
         self.database = Database(self.settings.database)
         self.database.ensure_schema()
-        #: run id → the classes its outputs were declared with, for runs stored by this client
-        self._classes: dict[str, Mapping[str, type]] = {}
+        self._classes = {}
         self._lock = threading.Lock()
-        self._watch = Watch(self.settings.home)
+        self._watch = Watch(self.settings.home, self.settings.lease_seconds)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
         self._pool: Pool | None = None
@@ -119,12 +112,14 @@ class Podium:
         approve: Sequence[str] = (),
         policy: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
+        tokens: int | None = None,
+        seconds: float | None = None,
         inputs: Mapping[str, Any] | None = None,
         on_event: OnEvent | None = None,
         on_token: OnToken | None = None,
         **more_inputs: Any,
     ) -> Run:
-        """Run a workflow in this process until it is over or waits for a person.
+        """Run a workflow in this process until it is over, waits for a person or is paused.
 
         Args:
             workflow: one that was built, or the path of a YAML file.
@@ -132,6 +127,8 @@ class Podium:
             deadline: seconds from now.
             approve: tasks that are approved beforehand.
             policy: routing of this run, e.g. {"kind": "fixed", "model": "smollm2-135m"}.
+            tokens: of all its model calls together, input and output; default: not limited.
+            seconds: that engines may drive it; default: not limited.
             inputs: the workflow's inputs; those whose names are free may be given as keywords instead.
 
         Raises:
@@ -147,6 +144,8 @@ class Podium:
             approve=approve,
             policy=policy,
             idempotency_key=idempotency_key,
+            tokens=tokens,
+            seconds=seconds,
             inputs={**(inputs or {}), **more_inputs},
         )
         return self.drive(run.id, on_event=on_event, on_token=on_token)
@@ -169,11 +168,13 @@ class Podium:
         approve: Sequence[str] = (),
         policy: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
+        tokens: int | None = None,
+        seconds: float | None = None,
         inputs: Mapping[str, Any] | None = None,
         **more_inputs: Any,
     ) -> Run:
         """Store a run for the detached engine (`podium up`), and return at once. See `run`."""
-        terms = Terms(budget, deadline, priority, approve, policy, idempotency_key, detached)
+        terms = Terms(budget, deadline, priority, approve, policy, idempotency_key, detached, tokens, seconds)
         made, root = checked(workflow)
         new = new_run(self.settings, made, {**(inputs or {}), **more_inputs}, root, terms)
         return self._keep(new, made.output_classes)
@@ -231,10 +232,9 @@ class Podium:
         from .caller import stats_of
         from .estimate import plan_table
 
-        file = self.pool_file()
         with self.database.read() as connection:
             stats = stats_of(reads.latencies(connection, self.settings.tenant))
-        return plan_table(workflow, inputs, list(file.models.values()), make_policy(self._routing()), stats)
+        return plan_table(workflow, inputs, self._models(), make_policy(self._routing()), stats)
 
     def plan(
         self,
@@ -256,13 +256,13 @@ class Podium:
             PodiumError: the planning run did not succeed.
         """
         details = {
-            "goal": goal,
+            "goal": goal.replace("{", "{{").replace("}", "}}"),  # no placeholders: a person wrote it
             "inputs": dict(inputs) if inputs is not None else None,
             "model": model,
-            "tools": [list(t) for t in tools],
+            "tools": [{"ref": ref, "description": about} for ref, about in tools],
+            "run": False,
         }
-        # validation refuses plan tasks of users; this one only plans and adds nothing to the graph
-        workflow = Workflow("plan", tasks={"plan": PlanTask(plan=details)})
+        workflow = Workflow("plan", tasks={"plan": PlanTask.model_validate({"plan": details})})
         run = self._keep(new_run(self.settings, workflow, {}, Path.cwd(), Terms(budget=budget)), {})
         run = self.drive(run.id, on_event=on_event)
         if run.status != "succeeded":
@@ -274,109 +274,16 @@ class Podium:
         found = run.output
         return GoalPlan(Workflow.from_data(found["workflow"]), found["source"], tuple(found["notes"]), run)
 
-    # -- looking
-
-    def get(self, run_id: str) -> Run:
-        """A run by its id, the start of it, or `last`.
-
-        Raises:
-            NotFound: there is none; UsageError: several start so.
-        """
-        with self.database.read() as connection:
-            full = reads.resolve(connection, self.settings.tenant, run_id)
-            return Run(self.database, reads.run(connection, full), self._classes.get(full))
-
-    def runs(self, *, statuses: Sequence[str] = (), limit: int = 50) -> list[Run]:
-        """Runs of the tenant, the newest first."""
-        with self.database.read() as connection:
-            found = reads.list_runs(connection, self.settings.tenant, statuses=statuses, limit=limit)
-        return [Run(self.database, record, self._classes.get(record.id)) for record in found]
-
-    def events(self, run_id: str, *, after: int = 0) -> list[EventRecord]:
-        """Events with a number above `after`, at most 1,000."""
-        with self.database.read() as connection:
-            return events.read(connection, run_id, after=after)
-
-    def verify(self, run_id: str) -> int | None:
-        """Number of the first event that does not fit the chain; None: all fit."""
-        with self.database.read() as connection:
-            return events.verify(connection, run_id)
-
-    def follow(
-        self, run_id: str, *, after: int = 0, on_event: OnEvent | None = None, timeout: float | None = None
-    ) -> Run:
-        """Wait until a run is over or waits for a person, while another process drives it.
-
-        Raises:
-            ClusterError: for a while no living engine had the run or could take it.
-            PodiumError: it took longer than `timeout` seconds.
-        """
-        end = None if timeout is None else time.monotonic() + timeout
-        served = time.monotonic()
-        while True:
-            run = self.get(run_id)
-            if self._is_served(run):
-                served = time.monotonic()
-            elif time.monotonic() - served > UNSERVED and run.status not in (*runs.ENDED, "waiting"):
-                raise ClusterError(
-                    "no engine works on this run any more",
-                    mend=f"start one with `podium up`, or go on here: `podium resume {run_id}`",
-                    run=run_id,
-                )
-            after = _tell(self.events(run_id, after=after), on_event, after)
-            if run.status in (*runs.ENDED, "waiting") and after >= run.record.event_seq:
-                return run
-            if end is not None and time.monotonic() >= end:
-                raise PodiumError(
-                    f"the run is still {run.status} after {timeout:g} seconds",
-                    mend=f"follow it with `podium watch {run_id}`",
-                    run=run_id,
-                )
-            time.sleep(FOLLOW)
-
-    def _is_served(self, run: Run) -> bool:
-        return self._watch.is_driven(run.record) or (run.record.detached and self.engine_alive())
-
-    # -- control
-
-    def approve(self, run_id: str, task: str, *, approved: bool = True, comment: str = "") -> None:
-        """Answer a task that waits; a detached run goes on by itself, another one with `drive`."""
-        self.database.transact(lambda c: control.approve(c, run_id, task, approved=approved, comment=comment))
-
-    def cancel(self, run_id: str) -> str:
-        """Cancel a run; its engine stops it within a second. Returns the status it has now."""
-        record = self.get(run_id).record
-        driven = self._watch.is_driven(record)
-        return self.database.transact(lambda c: control.cancel(c, record.id, driven=driven))
-
-    def retry(self, run_id: str, tasks: Sequence[str] = ()) -> list[str]:
-        """Make the failed tasks of a run that is over pending again; returns the tasks that will run."""
-        return self.database.transact(lambda c: control.retry(c, run_id, tasks))
-
-    def reopen(self, run_id: str, *, budget: Any = None) -> None:
-        """Let a stopped run go on, with a new budget (USD) if one is given."""
-        amount = parse_usd(budget) if budget is not None else None
-        self.database.transact(lambda c: control.reopen(c, run_id, budget_nano=amount))
-
-    def prune(self, *, older_than_s: float, dry_run: bool = False) -> list[str]:
-        """Delete runs that ended more than so many seconds ago; returns their ids."""
-        before = time.time() - older_than_s
-        return self.database.transact(
-            lambda c: control.prune(c, self.settings.tenant, before=before, dry_run=dry_run)
-        )
-
-    def engine_alive(self) -> bool:
-        """Whether a detached engine (`podium up`) serves this home."""
-        from .service import engine_status
-
-        return engine_status(self.settings.home) is not None
-
     def pool_file(self) -> PoolFile:
         from ..workers.poolfile import load_pool
 
         return load_pool(self.settings.pool_file, self.settings.home)
 
     # -- inside
+
+    def _models(self) -> list[ModelSpec]:
+        pool = self._given_pool
+        return list((pool.specs if pool is not None else self.pool_file().models).values())
 
     def _keep(self, new: runs.NewRun, classes: Mapping[str, type]) -> Run:
         run_id = store(self.database, new)
@@ -403,12 +310,12 @@ class Podium:
 
     async def _drive_or_follow(self, engine: Engine, run_id: str, on_token: OnToken | None) -> None:
         """Drive a run; while another engine has it, follow it, and take it over should that engine die."""
-        while True:
+        while (await asyncio.to_thread(self.get, run_id)).status != "paused":
             try:
                 await engine.drive(run_id, on_token=on_token)
             except StaleEpoch:
                 run = await asyncio.to_thread(self.get, run_id)
-                if run.status in (*runs.ENDED, "waiting"):
+                if run.status in RESTING:
                     return
                 await asyncio.sleep(FOLLOW)
             else:
@@ -420,11 +327,11 @@ class Podium:
             return
         try:
             while True:
-                after = _tell(await asyncio.to_thread(self.events, run_id, after=after), on_event, after)
+                after = tell(await asyncio.to_thread(self.events, run_id, after=after), on_event, after)
                 await asyncio.sleep(FOLLOW)
         finally:
             while found := self.events(run_id, after=after):
-                after = _tell(found, on_event, after)
+                after = tell(found, on_event, after)
 
     async def _open(self) -> Engine:
         if self._engine is None:
@@ -440,7 +347,7 @@ class Podium:
                 pool,
                 self.settings.home,
                 policy=self._routing(),
-                max_parallel=self.settings.max_parallel,
+                **self.settings.engine_options(),
             )
             await self._engine.__aenter__()
         return self._engine
@@ -475,11 +382,3 @@ class Podium:
         except BaseException:
             future.cancel()
             raise
-
-
-def _tell(found: Sequence[EventRecord], on_event: OnEvent | None, after: int) -> int:
-    for event in found:
-        if on_event is not None:
-            on_event(event)
-        after = event.seq
-    return after

@@ -33,23 +33,22 @@ async def serve(settings: Settings) -> None:
     database = Database(settings.database)
     database.ensure_schema()
     connect(info)
-    pool = RayPool(file.models, settings.home, detached=True)
+    pool = RayPool(file.models, settings.home, detached=True, revive=True)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # after Ray, which sets handlers of its own
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         await pool.start()
         policy = file.policy.model_dump()
-        async with Engine(
-            database, pool, settings.home, policy=policy, max_parallel=settings.max_parallel
-        ) as engine:
+        options = settings.engine_options()
+        async with Engine(database, pool, settings.home, policy=policy, **options) as engine:
             state = settings.home / STATE_FILE
             found = {"pid": os.getpid(), "engine": engine.name, "ready": True, "models": list(file.models)}
             temporary = state.with_suffix(".new")
             temporary.write_text(json.dumps(found))
             temporary.replace(state)
             log.info("The engine serves.", extra={"action": "engine.ready"})
-            serving = asyncio.create_task(engine.serve())
+            serving = asyncio.create_task(engine.serve(settings))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             for task in (serving, stopping):

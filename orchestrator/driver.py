@@ -1,439 +1,589 @@
 """Drives one run that its engine has claimed: starts ready tasks and commits what came of them.
 
-Successors start only after the commit of what they need. Every write carries the epoch of the claim; the
-first refusal (StaleEpoch) ends the driver, for another engine has the run.
+The driver is a state machine on the engine's loop. A turn takes up what has become ready and writes down
+steps: the end of one task and the start of the next share a commit. Its own picture of the run is ahead of
+the database by the steps on their way; user code and models start only when their start, and with it all
+that they build on, is durable. Should a commit be refused, the picture is thrown away: another engine has
+the run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import random
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
-from ..memory import reads, runs
-from ..memory.database import Connection
-from ..memory.errors import BudgetStopped, PodiumError, StaleEpoch, TaskError, WaitingForPerson
-from ..memory.runs import Finish, NewEdge, NewTask
+from ..memory import control, reads, runs
+from ..memory.content import encode
+from ..memory.errors import BudgetStopped, PodiumError
+from ..memory.graphs import NewTask
+from ..memory.journal import Outcome as Written
+from ..memory.steps import Expand, Finish, Keep, Start, Step, advance
+from . import growth, outcomes, saga
 from .caller import RunContext, Services
 from .executor import Executor, Outcome
-from .placeholders import Ref, fill, refs
+from .loading import load
+from .placeholders import Ref, refs
 from .scheduler import Scheduler
-from .state import PASSED, Node, RunState, Values, elements, first_edges, first_tasks
-from .tasks import PythonTask, ToolTask
-from .workflow import Workflow, WorkflowTask
+from .shares import Shares
+from .state import Node, RunState, Values
+from .turns import ATTEMPT_TIMEOUT
 
 log = logging.getLogger(__name__)
 
-#: seconds that a backoff may grow to
-MAX_BACKOFF = 60.0
-
-
-Commit = Callable[[], Awaitable[None]]
+#: bytes of map elements' outputs that are kept for the end of the map; the others are read again
+KEEP_BYTES = 32 * 1024 * 1024
+#: seconds of one sleep at most: the wall clock may be set meanwhile
+NAP = 30.0
 
 
 class RunDriver:
-    """One claimed run. `drive` returns its status when it is over or waits for a person."""
+    """One claimed run. `drive` returns its status when it is over, waits for a person or is paused."""
 
     def __init__(
-        self, services: Services, executor: Executor, run: RunContext, slots: asyncio.Semaphore
+        self,
+        services: Services,
+        executor: Executor,
+        run: RunContext,
+        shares: Shares,
+        wake: Callable[[str], None],
+        *,
+        priority: int = 0,
     ) -> None:
-        self._services, self._executor, self._run, self._slots = services, executor, run, slots
-        self._values = Values()
-        self._blobs: dict[str, str] = {}
-        self._cancelled = self._reload = False
-        self._attempts: dict[asyncio.Task[None], str] = {}
-        self._stop: tuple[str, PodiumError] | None = None
-        self._fatal: BaseException | None = None
-        self._wake = asyncio.Event()
-        self._graph_lock = asyncio.Lock()
-        self._deadline_at: float | None = None
-        #: when the first of the ready tasks that wait for their backoff may start
-        self._backoff_until: float | None = None
+        """`wake`: called with the id of a run that can start tasks now."""
+        self.services, self.executor, self.run, self.shares = services, executor, run, shares
+        self._wake_run, self._priority = wake, priority
+        self.values = Values()
+        self.state: RunState
+        self.order: Scheduler
+        self.graph_version = 0
+        #: how the run is to end, and why; None: it goes on
+        self.stop: tuple[str, PodiumError] | None = None
+        #: the same while what the run did is undone
+        self.final: tuple[str, PodiumError] | None = None
+        self._begun = time.monotonic()
+        self._used_seconds = 0.0
+        self._limits: tuple[float | None, float | None] = (None, None)
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[str] = self._loop.create_future()
+        self._loaded = self._paused = self._ending = self._kicked = False
+        #: ready, and not taken up yet
+        self._ready: deque[Node] = deque()
+        self._steps: list[Step] = []
+        self._then: list[Callable[[], None]] = []
+        self._in_flight = False
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._attempts: dict[asyncio.Task[None], Node] = {}
+        self._others: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._sleeping = 0
+        #: bytes by element
+        self._kept: dict[str, int] = {}
+        self._kept_bytes = 0
 
     # -- from outside, on the engine's loop
 
     def cancel(self) -> None:
-        """Stop the run: running attempts are cancelled."""
-        if not self._cancelled:
-            self._cancelled = True
-            self._halt("cancelled", PodiumError("cancelled by a person", mend="`podium retry` goes on"))
-            self._cut()
+        """Stop the run: running attempts are cancelled. What is being undone already, goes on."""
+        if self.final is not None:
+            return
+        self.halt("cancelled", PodiumError("cancelled by a person", mend="`podium retry` goes on"), cut=True)
+
+    def pause(self, paused: bool = True) -> None:
+        """Start nothing more, and let go of the run when nothing runs; or go on after all."""
+        self._paused = paused and self.final is None
+        self.kick()
+
+    def undo(self, final: tuple[str, PodiumError]) -> None:
+        """From now on only what undoes runs; neither a pause nor a limit of time holds it up."""
+        self.final, self.stop, self._paused = final, None, False
+
+    def reprioritise(self, priority: int) -> None:
+        """The run's priority among those of the engine was changed."""
+        self.shares.join(self.run.run_id, self.run.tenant, priority)
+        self.kick()
 
     def refresh(self) -> None:
-        """Something outside changed (an approval): look at the database again."""
-        self._reload = True
-        self._wake.set()
+        """Something outside changed (an approval, a budget): look at the database again."""
+        self._paused = False
+        self.run.lines.look_again()
+        if self._loaded:
+            self._do(self._reload())
 
     # -- the main path
 
     async def drive(self) -> str:
-        """Run until the run is over or only a person can go on; returns its status.
+        """Run until the run is over, only a person can go on, or it is paused; returns its status.
 
         Raises:
             StaleEpoch: another engine has claimed the run.
         """
-        await self._load()
+        self.shares.join(self.run.run_id, self.run.tenant, self._priority)
         try:
-            while self._fatal is None:
-                self._check_deadline()
-                await self._start_ready()
-                if self._attempts or self._sleeping():
-                    await self._wait()
-                elif (status := await self._end()) is not None:
-                    return status
-            raise self._fatal
+            await self._load()
+            self.kick()
+            return await self._over
         finally:
-            await self._cancel_attempts()
+            for timer in self._timers:
+                timer.cancel()
+            await self._cancel_all()
+            self._wake(self.shares.leave(self.run.run_id))
 
     async def _load(self) -> None:
-        record, tasks, edges = await self._services.read(self._query)
-        self._reload = False
-        self._deadline_at = record.deadline_at
-        self._graph_version = record.graph_version
-        state = RunState(self._workflow)
-        rows = [NewTask(t.name, t.kind, t.parent, t.element) for t in tasks]
-        state.add(rows, [NewEdge(e.src, e.dst, e.kind) for e in edges])
-        for task in tasks:
-            node = state.nodes[task.name]
-            node.attempts, node.failures, node.not_before = task.attempts, task.failures, task.not_before
-            node.approval, node.approval_comment = task.approval, task.approval_comment
-            state.set_status(task.name, task.status)
-            if task.output_blob:
-                self._blobs[task.name] = task.output_blob
-        self._state = state
-        predicted = {name: seconds for name, seconds in self._history().items() if name in state.nodes}
-        self._scheduler = Scheduler(state, predicted)
-        self._scheduler.push(state.ready())
+        loaded = await self.services.read(partial(load, run_id=self.run.run_id))
+        record, self.state, self.values = loaded.record, loaded.state, loaded.values
+        self.graph_version, self._used_seconds = record.graph_version, record.used_seconds
+        predicted = {task: figures.mean_seconds for task, figures in self.run.stats.by_task.items()}
+        self.order = Scheduler(predicted)
+        self.order.add(self.state.nodes.values())
+        for node in list(self.state.ready()):
+            if node.status == "pending" and node.not_before is not None:
+                self.line_up(node, outcomes.backoff_left(node))
+            else:
+                self._ready.append(node)
+        self._limits = (record.deadline_at, record.budget_seconds)
+        self._paused = record.pause_requested
+        self._loaded = True
+        for node in self.state.nodes.values():
+            if node.status == "expanded":
+                outcomes.watch_budget(self, node)
+            elif node.status == "waiting":
+                self.watch_approval(node.not_before)
+        saga.go_on(self, loaded)
         if record.cancel_requested:
             self.cancel()
+        self._watch_time()
 
-    def _query(self, connection: Connection) -> tuple[Any, Any, Any]:
-        record = reads.run(connection, self._run.run_id)
-        spec = reads.value(connection, record.tenant, record.spec_blob)
-        self._workflow = Workflow.from_data(spec)
-        tasks = reads.tasks(connection, record.id)
-        owners: dict[str | None, str] = {t.name: t.inputs_blob for t in tasks if t.inputs_blob is not None}
-        owners[None] = record.inputs_blob
-        found = reads.values(connection, record.tenant, list(owners.values()))
-        self._values.inputs = {owner: found[blob] for owner, blob in owners.items()}
-        return record, tasks, reads.edges(connection, record.id)
-
-    def _history(self) -> dict[str, float]:
-        return {task: figures.mean_seconds for task, figures in self._run.stats.by_task.items()}
-
-    async def _start_ready(self) -> None:
-        if self._reload:
-            await self._reload_waiting()
-        now = time.time()
-        later: list[Node] = []
-        while self._stop is None and len(self._scheduler) and not self._slots.locked():
-            node = self._scheduler.pop()
-            assert node is not None
-            if node.not_before is not None and node.not_before > now:
-                later.append(node)
-                continue
-            await self._slots.acquire()
-            attempt = asyncio.create_task(self._step(node), name=f"{self._run.run_id}/{node.name}")
-            self._attempts[attempt] = node.name
-            attempt.add_done_callback(self._step_done)
-        self._scheduler.push(later)
-        self._backoff_until = min((n.not_before for n in later if n.not_before is not None), default=None)
-
-    def _step_done(self, attempt: asyncio.Task[None]) -> None:
-        self._slots.release()
-        del self._attempts[attempt]
-        if not attempt.cancelled() and (error := attempt.exception()) is not None:
-            self._fatal = self._fatal or error
-        self._wake.set()
-
-    def _sleeping(self) -> bool:
-        """Whether a pending task waits for its backoff, or for a slot that another run has."""
-        return self._stop is None and len(self._scheduler) > 0
-
-    async def _wait(self) -> None:
-        """Until an attempt ended, something changed outside, a backoff is over or the deadline passed."""
-        pause = 0.5 if self._slots.locked() else 3600.0
-        for moment in (self._backoff_until, self._deadline_at if self._stop is None else None):
-            if moment is not None:
-                pause = min(pause, moment - time.time())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), max(pause, 0.01))
-        self._wake.clear()
-
-    def _check_deadline(self) -> None:
-        if self._deadline_at is not None and time.time() >= self._deadline_at and self._stop is None:
-            late = PodiumError("the deadline has passed", mend="`podium retry` goes on without a deadline")
-            self._halt("failed", late)
-            self._cut()
-
-    def _cut(self) -> None:
-        """Cancel the running attempts."""
-        for attempt in self._attempts:
-            attempt.cancel()
-        self._wake.set()
-
-    async def _end(self) -> str | None:
-        """Commit how the run ended. None: an approval was answered meanwhile, so it goes on."""
-        left = {node.status for node in self._state.nodes.values()} - PASSED
-        outputs, error = None, None
-        if self._stop is not None:
-            status, reason = self._stop
-            error = reason.data()
-        elif "waiting" in left:
-            status = "waiting"
-        elif left:
-            status, error = "failed", self._left_behind().data()
+    def watch_approval(self, expires: float | None) -> None:
+        """When its question expires (seconds, UTC), answer it with no, unless a person was quicker."""
+        if expires is None:
+            return
+        if (left := expires - time.time()) <= 0:
+            self._do(self._expire())
         else:
-            status = "succeeded"
-            outputs = await self._outputs()
-        ended: str | None = await self._commit(
+            self.later(min(left, NAP), partial(self.watch_approval, expires))
+
+    async def _expire(self) -> None:
+        await self.services.journal.commit("task.wait", lambda c: control.expire_approvals(c, time.time()))
+        await self._reload()
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has driven the run."""
+        return time.monotonic() - self._begun
+
+    def kick(self) -> None:
+        """Take a turn as soon as what happens now has happened."""
+        if not self._kicked:
+            self._kicked = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._kicked = False
+        if self._over.done() or not self._loaded:
+            return
+        try:
+            while self._ready and self.stop is None:
+                self._take_up(self._ready.popleft())
+            self._start_tasks()
+            self._flush()
+            if self._is_idle() and not self._ending:
+                self._ending = True
+                self._do(self._end())
+        except Exception as error:  # noqa: BLE001 - whoever awaits `drive` gets it
+            self._die(error)
+
+    def take_up(self, nodes: Iterable[Node]) -> None:
+        """Look at nodes that have become ready."""
+        self._ready.extend(nodes)
+        self.kick()
+
+    def _take_up(self, node: Node) -> None:
+        """A node has become ready: collect it, skip it, expand it, or line it up for an attempt."""
+        state = self.state
+        if not state.is_ready(node) or (self.final is not None and node.role != "undo"):
+            return
+        if node.status == "expanded":
+            self._do(self._collect(node))
+        elif state.must_skip(node):
+            self.skip(node)
+        elif node.condition is not None or node.spec.cache is not None or node.holds_tasks:
+            self._do(self._prepare(node))
+        else:
+            self.order.ready(node)
+
+    def _start_tasks(self) -> None:
+        """Give the ready tasks attempts, as far as the engine has slots for this run."""
+        waiting = len(self.order)
+        if not waiting:
+            return
+        run_id = self.run.run_id
+        self.shares.want(run_id, waiting)
+        while self.stop is None and not self._paused and len(self.order) and self.shares.take(run_id):
+            node = self.order.pick()
+            self.begin(node)
+            self._then.append(partial(self._launch, node, node.attempts))
+        self.shares.want(run_id, 0 if self.stop or self._paused else len(self.order))
+
+    def begin(self, node: Node) -> None:
+        """Write down the start of the next attempt."""
+        node.attempts += 1
+        node.started_at = time.time()
+        node.first_start = node.first_start or node.started_at
+        node.failed = False
+        self.state.set_status(node, "running")
+        self._steps.append(Start(node.name, node.attempts, node.started_at))
+
+    # -- commits
+
+    def write(self, step: Step) -> None:
+        """Put a step into the next commit."""
+        self._steps.append(step)
+        self.kick()
+
+    def _flush(self) -> None:
+        if self._in_flight or not self._steps:
+            return
+        steps, then = self._steps, self._then
+        self._steps, self._then, self._in_flight = [], [], True
+        self._settled.clear()
+        run_id, epoch = self.run.run_id, self.run.epoch
+        self.services.journal.post(
+            [step.name for step in steps],
+            lambda connection: advance(connection, run_id, epoch, steps),
+            lambda written: self._loop.call_soon_threadsafe(self._committed, then, written),
+        )
+
+    def _committed(self, then: list[Callable[[], None]], written: Written) -> None:
+        self._in_flight = False
+        if not self._steps:
+            self._settled.set()
+        if self._over.done():
+            return
+        if written[1] is not None:
+            self._die(written[1])
+            return
+        for action in then:
+            action()
+        self.kick()
+
+    def _die(self, error: BaseException) -> None:
+        self._settled.set()
+        if not self._over.done():
+            self._over.set_exception(error)
+
+    # -- attempts
+
+    def _launch(self, node: Node, attempt: int) -> None:
+        if node.status != "running" or node.attempts != attempt or self.stop is not None:
+            self._wake(self.shares.give(self.run.run_id))
+            return
+        running = self._loop.create_task(self._attempt(node), name=f"{self.run.run_id}/{node.name}")
+        self._attempts[running] = node
+        running.add_done_callback(self._attempt_done)
+
+    async def _attempt(self, node: Node) -> None:
+        """One attempt of a task that is executed; its outcome becomes steps."""
+        number = node.attempts
+        try:
+            async with asyncio.timeout(outcomes.limit(node)) as timeout:
+                ATTEMPT_TIMEOUT.set(timeout)
+                await self.fetch(self.state.needed(node, refs(node.spec.templates())))
+                outcome = await self.executor.run(self.run, self.values, node, number)
+                encoded = encode(outcome.output, "the output")
+        except Exception as error:  # noqa: BLE001 - every error has its meaning there
+            if node.status == "running" and not self._over.done():
+                outcomes.after(self, node, error)
+        else:
+            if node.status == "running" and not self._over.done():
+                if outcome.plan is not None:
+                    growth.adopt_plan(self, node, outcome.plan)
+                else:
+                    self.succeed(node, outcome, encoded)
+
+    def _attempt_done(self, attempt: asyncio.Task[None]) -> None:
+        del self._attempts[attempt]
+        self._wake(self.shares.give(self.run.run_id))
+        if not attempt.cancelled() and (error := attempt.exception()) is not None:
+            self._die(error)
+        self.kick()
+
+    def succeed(self, node: Node, outcome: Outcome, encoded: Any = None) -> None:
+        """Accept an output: write it down, and take up what it makes ready."""
+        encoded = encoded or encode(outcome.output, "the output")
+        keep = None
+        if outcome.cache_key is not None:
+            keep = Keep(outcome.cache_key, node.spec.cache.ttl if node.spec.cache else None)
+        self._steps.append(
+            Finish(
+                node.name,
+                node.attempts,
+                "succeeded",
+                node.begun_at,
+                output=encoded,
+                error=outcome.error,
+                closed=outcome.closed,
+                remember=node.parent is None and node.role == "task" and outcome.error is None,
+                derived_from=self.state.sources(node) if node.parent is None else (),
+                keep=keep,
+                event=outcome.event,
+            )
+        )
+        node.output = encoded.hash
+        self._keep(node, outcome.output, len(encoded.data))
+        self.passed(node, "succeeded")
+
+    def _keep(self, node: Node, value: Any, size: int) -> None:
+        if node.role == "element":
+            if self._kept_bytes + size > KEEP_BYTES:
+                return
+            self._kept[node.name] = size
+            self._kept_bytes += size
+        self.values.outputs[node.name] = value
+
+    def skip(self, node: Node, **finish: Any) -> None:
+        """The node is skipped, and so is what cannot run without it."""
+        gone = self.state.skip_after(node)
+        names = [n.name for n in gone]
+        self._steps.append(
+            Finish(node.name, node.attempts, "skipped", node.begun_at, skipped=names, **finish)
+        )
+        for other in gone:
+            self.order.drop(other)
+        for other in (node, *gone):
+            self.passed(other, "skipped")
+
+    def passed(self, node: Node, status: str) -> None:
+        """The node is over and its successors may go on."""
+        self.state.set_status(node, status)
+        node.finished_at = time.time()
+        self.order.done(node)
+        self._ready.extend(self.state.successors(node))
+        self.kick()
+
+    def line_up(self, node: Node, pause: float = 0.0) -> None:
+        """The node is to be tried again, after `pause` seconds."""
+        self.state.set_status(node, "pending")
+        if pause > 0:
+            self._sleeping += 1
+            self.later(pause, partial(self._awake, node))
+        else:
+            self._ready.append(node)
+        self.kick()
+
+    def _awake(self, node: Node) -> None:
+        self._sleeping -= 1
+        node.not_before = None
+        self._ready.append(node)
+        self.kick()
+
+    # -- tasks that hold others
+
+    async def _prepare(self, node: Node) -> None:
+        """What has to be looked up before a node can go on: its condition, the cache, what it expands to."""
+        try:
+            if (when := node.condition) is not None:
+                ref = Ref.parse(when.field)
+                await self.fetch(self.state.needed(node, [ref]))
+                if node.status != "pending":
+                    return
+                if not when.holds(self.values.lookup(node, ref)):
+                    self.skip(node)
+                    return
+            if node.spec.cache is not None and not node.holds_tasks and (hit := await self._cached(node)):
+                if node.status == "pending":
+                    self.succeed(node, hit)
+                return
+            if node.holds_tasks:
+                await growth.expand(self, node)
+                return
+        except PodiumError as error:
+            if node.status == "pending":
+                outcomes.fail(self, node, error)
+            return
+        if node.status == "pending":  # it may have been closed with what it is below of
+            self.order.ready(node)
+            self.kick()
+
+    async def _cached(self, node: Node) -> Outcome | None:
+        names = self.state.needed(node, refs(node.spec.templates()))
+        await self.fetch(names)
+        return await self.executor.cached(self.run, self.values, node)
+
+    async def _collect(self, node: Node) -> None:
+        """All children are over: what comes of them."""
+        try:
+            outcome = await growth.collect(self, node)
+        except PodiumError as error:
+            if node.status == "expanded":
+                outcomes.fail(self, node, error)
+            return
+        if outcome is None or node.status != "expanded":
+            return
+        for below in node.below():
+            self.values.outputs.pop(below.name, None)
+            self._kept_bytes -= self._kept.pop(below.name, 0)
+        self.succeed(node, outcome)
+
+    def patch(self, node: Node, children: list[NewTask], edges: Any = (), **more: Any) -> None:
+        """Give a node children: a graph patch."""
+        version, self.graph_version = self.graph_version, self.graph_version + 1
+        first = self.state.position
+        self._steps.append(Expand(node.name, version, first, children, edges, **more))
+        self.state.set_status(node, "expanded")
+        made = self.state.add(children, edges)
+        self.order.add(made)
+        self._ready.extend(child for child in made if self.state.is_ready(child))
+        outcomes.watch_budget(self, node)
+        self.kick()
+
+    def cut(self, nodes: Iterable[Node]) -> None:
+        """Cancel the attempts of these nodes."""
+        names = {node.name for node in nodes}
+        for attempt, node in list(self._attempts.items()):
+            if node.name in names:
+                attempt.cancel()
+
+    # -- the end
+
+    def halt(self, status: str, error: PodiumError, *, cut: bool = False) -> None:
+        """Start nothing more; the first reason is the one that is told. With `cut`, cancel what runs."""
+        if self.stop is None:
+            self.stop = (status, error)
+        if cut:
+            for attempt in self._attempts:
+                attempt.cancel()
+        self.kick()
+
+    def _is_idle(self) -> bool:
+        """Whether nothing runs and nothing will start by itself."""
+        if self._attempts or self._others or self._steps or self._in_flight:
+            return False
+        if self.stop is not None or self._paused:
+            return True
+        sleeping = self._sleeping and self.final is None
+        return not (sleeping or self._ready or len(self.order))
+
+    async def _end(self) -> None:
+        """Commit how the run ended; or go on: something is to be undone, or was answered meanwhile."""
+        left = self.state.left()
+        if self.stop is None and self.final is None and left and not (self._paused or "waiting" in left):
+            self.stop = ("failed", outcomes.left_behind(self))
+        if self.stop is not None and saga.begin(self):
+            self._ending = False
+            return
+        outputs, error = None, None
+        if (why := self.stop or self.final) is not None:
+            status, error = why[0], saga.reason(self, why[1]).data()
+        elif self._paused and left:
+            status = "paused"
+        elif left:
+            status = "waiting"
+        else:
+            status, outputs = "succeeded", await self._outputs()
+        run_id, epoch, seconds = self.run.run_id, self.run.epoch, self.seconds
+        ended = await self.services.journal.commit(
             "run.finish",
             lambda c: runs.finish_run(
-                c, self._run.run_id, self._run.epoch, status, outputs=outputs, error=error
+                c, run_id, epoch, status, outputs=outputs, error=error, seconds=seconds
             ),
         )
-        self._reload = ended is None
-        return ended
-
-    def _left_behind(self) -> PodiumError:
-        """Nothing can go on, though tasks are left: they need one that failed in an earlier drive."""
-        failed = [node.name for node in self._state.nodes.values() if node.status == "failed"]
-        where = f"{', '.join(failed[:5])} failed before" if failed else "nothing that is left can start"
-        return PodiumError(where, mend="`podium retry` runs failed tasks again", run=self._run.run_id)
+        if ended is not None:
+            if not self._over.done():
+                self._over.set_result(ended)
+            return
+        self._ending = self._paused = False
+        await self._reload()
 
     async def _outputs(self) -> dict[str, Any]:
-        wanted = self._workflow.output_refs()
-        names = [r.name for r in wanted.values() if r.name in self._workflow.tasks]
-        await self._fetch(names)
-        probe = next(iter(self._state.nodes.values()))
-        root = Node("", "", probe.spec, self._state.root, 0)
-        return {name: self._values.lookup(root, ref) for name, ref in wanted.items()}
-
-    async def _cancel_attempts(self) -> None:
-        for attempt in list(self._attempts):
-            attempt.cancel()
-        if self._attempts:
-            await asyncio.wait(list(self._attempts), timeout=10)
-
-    # -- one task
-
-    async def _step(self, node: Node) -> None:
-        """Bring one ready task forward: skip it, expand it, collect its children, or try it."""
-        try:
-            outcome = await self._collect(node) if node.status == "expanded" else None
-            skip = outcome is None and (self._state.must_skip(node) or not await self._condition_holds(node))
-        except StaleEpoch:
-            raise
-        except PodiumError as error:
-            await self._fail(node, error)
-            return
-        if outcome is not None:
-            await self._succeed(node, outcome)
-        elif skip:
-            await self._skip(node)
-        elif (node.spec.map is not None and node.element is None) or isinstance(node.spec, WorkflowTask):
-            await self._try(node, self._expand)
-        else:
-            await self._try(node, self._execute)
-
-    async def _condition_holds(self, node: Node) -> bool:
-        when = node.condition
-        if when is None:
-            return True
-        ref = Ref.parse(when.field)
-        await self._fetch(self._state.needed(node, [ref]))
-        return when.holds(self._values.lookup(node, ref))
-
-    async def _skip(self, node: Node) -> None:
-        skipped = self._state.skip_after(node.name)
-        finish = Finish(node.name, node.attempts, "skipped", skipped=skipped)
-        await self._commit(
-            "task.finish", lambda c: runs.finish_task(c, self._run.run_id, self._run.epoch, finish)
-        )
-        for name in (node.name, *skipped):
-            self._state.set_status(name, "skipped")
-        for name in (node.name, *skipped):  # the scheduler takes a successor of several of them once
-            self._scheduler.push(self._state.successors(name))
-
-    async def _try(self, node: Node, work: Callable[[Node, int], Awaitable[Commit]]) -> None:
-        """One attempt, and what its failure means. `work` gives what is to be committed."""
-        attempt = await self._commit(
-            "task.start", lambda c: runs.start_task(c, self._run.run_id, self._run.epoch, node.name)
-        )
-        node.attempts, node.status, node.not_before = attempt, "running", None
-        try:
-            async with asyncio.timeout(_limit(node)):
-                commit = await work(node, attempt)
-        except WaitingForPerson as waiting:
-            question = waiting.message
-            await self._commit(
-                "task.wait",
-                lambda c: runs.wait_task(c, self._run.run_id, self._run.epoch, node.name, attempt, question),
-            )
-            self._state.set_status(node.name, "waiting")
-        except BudgetStopped as error:
-            self._halt("stopped", error)
-        except StaleEpoch:
-            raise
-        except TimeoutError:
-            late = TaskError(
-                f"it did not end within {node.spec.timeout:g} seconds", mend="raise the task's `timeout`"
-            )
-            await self._failed(node, attempt, late)
-        except PodiumError as error:
-            await self._failed(node, attempt, error)
-        except Exception as error:
-            log.exception("A task ran into a defect.", extra={"action": "task.defect", "task": node.name})
-            defect = TaskError(f"{type(error).__name__}: {error}", retryable=False, mend="please report this")
-            await self._failed(node, attempt, defect)
-        else:
-            await commit()  # outside the timeout: a result that is being written is no late one
-
-    async def _execute(self, node: Node, attempt: int) -> Commit:
-        await self._fetch(self._state.needed(node, self._reads_of(node)))
-        outcome = await self._executor.run(self._run, self._values, node, attempt)
-        return partial(self._succeed, node, outcome)
-
-    def _reads_of(self, node: Node) -> list[Ref]:
-        return refs(node.spec.templates())
-
-    async def _expand(self, node: Node, attempt: int) -> Commit:
-        """What the graph gets: one task per element, or those of the sub-workflow."""
-        spec, inputs = node.spec, None
-        if spec.map is not None and node.element is None:
-            source = Ref.parse(spec.map)
-            await self._fetch(self._state.needed(node, [source]))
-            children, edges = elements(node, self._values.lookup(node, source)), []
-        else:
-            assert isinstance(spec, WorkflowTask)
-            await self._fetch(self._state.needed(node, self._reads_of(node)))
-            from .graph import check_inputs
-
-            given = fill(spec.with_, lambda ref: self._values.lookup(node, ref))
-            inputs = check_inputs(spec.workflow, given)
-            children = first_tasks(spec.workflow, f"{node.name}/", node.name)
-            edges = first_edges(spec.workflow, f"{node.name}/")
-        return partial(self._patch, node, children, edges, inputs)
-
-    async def _patch(
-        self, node: Node, children: list[NewTask], edges: list[NewEdge], inputs: dict[str, Any] | None
-    ) -> None:
-        async with self._graph_lock:
-            version = self._graph_version
-            await self._commit(
-                "task.expand",
-                lambda c: runs.expand_task(
-                    c, self._run.run_id, self._run.epoch, node.name, version, children, edges, inputs=inputs
-                ),
-            )
-            self._graph_version += 1
-        if inputs is not None:
-            self._values.inputs[node.name] = inputs
-        node.status = "expanded"
-        made = self._state.add(children, edges)
-        self._scheduler.replan()
-        self._scheduler.push(child for child in made if self._state.is_ready(child))
-
-    async def _collect(self, node: Node) -> Outcome:
-        """All children are over: their outputs, put together."""
-        await self._fetch([name for name in node.children if self._state.nodes[name].status == "succeeded"])
-        if node.spec.map is not None and node.element is None:
-            return Outcome([self._values.outputs.get(name) for name in node.children])
-        assert isinstance(node.spec, WorkflowTask)
-        child = self._state.nodes[node.children[0]]
-        outputs = {
-            name: self._values.lookup(child, ref) for name, ref in node.spec.workflow.output_refs().items()
-        }
-        return Outcome(outputs)
-
-    async def _succeed(self, node: Node, outcome: Outcome) -> None:
-        finish = Finish(
-            node.name,
-            node.attempts,
-            "succeeded",
-            output=outcome.output,
-            remember=node.parent is None,
-            derived_from=self._state.sources(node),
-            event=outcome.event,
-        )
-        await self._commit(
-            "task.finish", lambda c: runs.finish_task(c, self._run.run_id, self._run.epoch, finish)
-        )
-        self._values.outputs[node.name] = outcome.output
-        self._state.set_status(node.name, "succeeded")
-        self._scheduler.push(self._state.successors(node.name))
-
-    async def _failed(self, node: Node, attempt: int, error: PodiumError) -> None:
-        """Try again after a pause, or fail the task and with it the run."""
-        data = error.data()
-        node.failures += 1
-        if (
-            error.retryable
-            and node.failures < node.spec.retry.attempts
-            and not isinstance(node.spec, ToolTask)
-        ):
-            pause = min(MAX_BACKOFF, node.spec.retry.backoff * 2 ** (node.failures - 1))
-            not_before = time.time() + pause * random.uniform(0.75, 1.25)
-            await self._commit(
-                "task.retry",
-                lambda c: runs.retry_task(
-                    c, self._run.run_id, self._run.epoch, node.name, attempt, data, not_before
-                ),
-            )
-            node.status, node.not_before = "pending", not_before
-            self._scheduler.push([node])
-            return
-        await self._fail(node, error)
-
-    async def _fail(self, node: Node, error: PodiumError) -> None:
-        finish = Finish(node.name, node.attempts, "failed", error=error.data())
-        await self._commit(
-            "task.finish", lambda c: runs.finish_task(c, self._run.run_id, self._run.epoch, finish)
-        )
-        self._state.set_status(node.name, "failed")
-        error.task = error.task or node.name
-        self._halt("failed", error)
+        wanted = self.state.root.workflow.output_refs()
+        await self.fetch(r.name for r in wanted.values() if r.name in self.state.nodes)
+        return self.values.outcome(self.state.root)
 
     # -- helpers
 
-    def _halt(self, status: str, error: PodiumError) -> None:
-        """Start nothing more; the first reason is the one that is told."""
-        if self._stop is None:
-            self._stop = (status, error)
-        self._wake.set()
-
-    async def _commit(self, name: str, work: Callable[[Connection], Any]) -> Any:
-        return await self._services.journal.commit(name, work)
-
-    async def _fetch(self, names: Any) -> None:
-        """Load outputs that are not in memory yet."""
-        wanted = {n: self._blobs[n] for n in names if n not in self._values.outputs and n in self._blobs}
+    async def fetch(self, names: Iterable[str]) -> None:
+        """Load outputs that are not in memory."""
+        nodes, outputs = self.state.nodes, self.values.outputs
+        wanted = {n: nodes[n].output for n in names if n not in outputs and n in nodes and nodes[n].output}
         if not wanted:
             return
-        found = await self._services.read(lambda c: reads.values(c, self._run.tenant, list(wanted.values())))
-        self._values.outputs.update({name: found[blob] for name, blob in wanted.items()})
+        while (self._steps or self._in_flight) and not self._over.done():
+            self._settled.clear()
+            self.kick()
+            await self._settled.wait()
+        hashes = [digest for digest in wanted.values() if digest is not None]
+        found = await self.services.read(lambda c: reads.values(c, self.run.tenant, hashes))
+        outputs.update({name: found[digest] for name, digest in wanted.items() if digest is not None})
 
-    async def _reload_waiting(self) -> None:
-        """Take over answers to approvals that came in while other tasks run."""
-        self._reload = False
-        rows = await self._services.read(lambda c: reads.tasks(c, self._run.run_id))
-        for row in rows:
-            node = self._state.nodes.get(row.name)
-            if node is not None and node.status == "waiting" and row.status == "pending":
-                node.approval, node.approval_comment = row.approval, row.approval_comment
-                self._state.set_status(row.name, "pending")
-                self._scheduler.push([node])
+    async def _reload(self) -> None:
+        """Take over answers to approvals."""
+        answers = await self.services.read(partial(runs.answers, run_id=self.run.run_id))
+        for name, approval, comment in answers:
+            node = self.state.nodes.get(name)
+            if node is not None and node.status == "waiting":
+                node.approval, node.approval_comment, node.not_before = approval, comment, None
+                self.line_up(node)
+        self.kick()
 
+    def _watch_time(self) -> None:
+        """Fail the run when its deadline has passed or its seconds are used up."""
+        if self.final is not None:
+            return
+        deadline, seconds = self._limits
+        left = [NAP]
+        if deadline is not None:
+            left.append(deadline - time.time())
+        if seconds is not None:
+            left.append(seconds - self._used_seconds - self.seconds)
+        if min(left) <= 0:
+            if deadline is not None and deadline <= time.time():
+                late = PodiumError(
+                    "the deadline has passed", mend="`podium retry` goes on without a deadline"
+                )
+                self.halt("failed", late, cut=True)
+            else:
+                spent = f"the run has used its {seconds:g} seconds"
+                self.halt(
+                    "stopped", BudgetStopped(spent, mend="`podium resume --seconds` gives more"), cut=True
+                )
+        elif deadline is not None or seconds is not None:
+            self.later(min(left), self._watch_time)
 
-def _limit(node: Node) -> float | None:
-    """Seconds that an attempt may take. The isolated workers keep the limit of user code themselves: the
-    wait for a free one does not count.
-    """
-    spec = node.spec
-    isolated = isinstance(spec, ToolTask) or (isinstance(spec, PythonTask) and not spec.inline)
-    return None if isolated else spec.timeout
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something after some seconds of this process's clock, unless the run is over by then."""
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            if not self._over.done():
+                action()
+
+        timer = self._loop.call_later(seconds, fire)
+        self._timers.add(timer)
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._others.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._others.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._die(error)
+        self.kick()
+
+    def _wake(self, runs_to_wake: Iterable[str]) -> None:
+        for run_id in runs_to_wake:
+            self._wake_run(run_id)
+
+    async def _cancel_all(self) -> None:
+        tasks = [*self._attempts, *self._others]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=10)

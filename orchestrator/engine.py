@@ -1,7 +1,7 @@
 """The engine: claims runs, keeps its leases alive, notices what people ask for, and drives each run.
 
 One engine lives on one event loop. In-process (`podium run`) it drives the runs it is told to; detached
-(`podium up`) it also takes queued runs and those of engines that died.
+(`podium up`) it also serves: `Serving` finds queued runs, and those of engines that died, for it to take.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..memory import reads, runs
-from ..memory.database import Database
+from ..memory import engines, reads, runs
+from ..memory.database import Connection, Database
 from ..memory.errors import PodiumError, StaleEpoch
 from ..memory.journal import Journal
 from ..router.policy import make_policy
@@ -22,13 +22,19 @@ from ..workers.contract import Pool
 from .caller import OnToken, RunContext, Services, stats_of
 from .driver import RunDriver
 from .executor import Executor
-from .leases import BEAT, EngineLock, Watch
-from .processes import PythonWorkers
+from .leases import BEAT, EngineLock, Heart, Watch, beat_seconds
+from .processes import python_workers
+from .shares import Shares
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 log = logging.getLogger(__name__)
 
 #: seconds between looks at what people asked for, and at the queue
 POLL = 0.2
+#: runs that a serving engine drives at the same time
+CAPACITY = 256
 
 
 class Engine:
@@ -42,44 +48,68 @@ class Engine:
         *,
         policy: Mapping[str, Any],
         max_parallel: int = 16,
+        lease: float | None = None,
+        tenant_max_concurrent: int | None = None,
+        tenant_calls_per_minute: float | None = None,
     ) -> None:
-        """`policy`: the pool's policy as data, for runs that name none."""
-        self._database, self._pool, self._policy = database, pool, policy
-        self._journal = Journal(database)
-        self._services = Services(database, self._journal, pool)
-        self._workers = PythonWorkers()
-        self._executor = Executor(self._services, self._workers)
+        """`policy`: the pool's policy as data, for runs that name none. `lease`: seconds without a beat
+        until an engine counts as dead, the same for all engines of a database; None: `leases.LEASE`.
+        """
+        self._policy = policy
+        self.watch = Watch(home, lease)
+        self.services = Services(
+            database,
+            Journal(database),
+            pool,
+            self.watch,
+            tenant_max_concurrent=tenant_max_concurrent,
+            tenant_calls_per_minute=tenant_calls_per_minute,
+        )
+        self._workers = python_workers(pool)
+        self._executor = Executor(self.services, self._workers)
         self._lock = EngineLock(home)
-        self._watch = Watch(home)
-        self._slots = asyncio.Semaphore(max_parallel)
+        self._shares = Shares(max_parallel)
         self._drivers: dict[str, RunDriver] = {}
         #: runs that this engine has claimed, by id
         self._epochs: dict[str, int] = {}
-        self._versions: dict[str, int] = {}
-        self._background: list[asyncio.Task[None]] = []
+        #: who drives them, and those that another engine has taken
+        self._driving: dict[str, asyncio.Task[Any]] = {}
+        self._taken: set[str] = set()
+        self._known: dict[str, tuple[int, int]] = {}
+        #: runs that a serving engine takes at most; None: it does not serve
+        self.capacity: int | None = None
 
     @property
     def name(self) -> str:
         return self._lock.engine
 
+    @property
+    def models(self) -> frozenset[str]:
+        """The models that its pool has."""
+        return frozenset(self.services.pool.specs)
+
     async def __aenter__(self) -> Engine:
-        self._background = [asyncio.create_task(self._beats()), asyncio.create_task(self._controls())]
+        self._loop = asyncio.get_running_loop()
+        self._heart = Heart(self._beat, min(BEAT, beat_seconds(self.watch.lease)))
+        self._controls = asyncio.create_task(self._look_at_controls())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        self._controls.cancel()
+        await asyncio.gather(self._controls, return_exceptions=True)
         for run_id in list(self._epochs):
             await self._let_go(run_id)
+        await asyncio.to_thread(self._heart.close)
         await self._workers.close()
-        await asyncio.to_thread(self._journal.close)
+        await asyncio.to_thread(self.services.journal.close)
         self._lock.close()
 
     async def is_driven(self, run_id: str) -> bool:
         """Whether a living engine (this one too) has the run."""
-        record = await self._services.read(lambda c: reads.run(c, run_id))
-        return self._watch.is_driven(record)
+        record = await self.services.read(lambda c: reads.run(c, run_id))
+        return self.watch.is_driven(record)
+
+    # -- driving
 
     async def drive(self, run_id: str, *, on_token: OnToken | None = None) -> str:
         """Claim a run and drive it until it is over or waits for a person; returns its status.
@@ -90,17 +120,17 @@ class Engine:
             StaleEpoch: another engine has it, or took it.
             PodiumError: the database cannot be reached, or refuses.
         """
-        record = await self._services.read(lambda c: reads.run(c, run_id))
+        record = await self.services.read(lambda c: reads.run(c, run_id))
         if record.status in runs.ENDED:
             return record.status
-        if self._watch.is_driven(record):
+        if self.watch.is_driven(record):
             raise StaleEpoch(
                 "another engine drives this run", mend=f"watch it with `podium watch {run_id}`", run=run_id
             )
         epoch = await self._claim(record)
         self._epochs[run_id] = epoch
         try:
-            status = await self._drive(record, epoch, on_token)
+            status = await self._drive_claimed(record, epoch, on_token)
             del self._epochs[run_id]
             return status
         except PodiumError as error:
@@ -113,21 +143,21 @@ class Engine:
             defect = PodiumError(f"{type(error).__name__}: {error}", mend="please report this", run=run_id)
             return await self._give_up(run_id, epoch, defect)
         finally:
-            self._drivers.pop(run_id, None)
             await self._let_go(run_id)
 
     async def _claim(self, record: reads.RunRecord) -> int:
         """The claim's epoch. Cancelled while it is written, the run is let go of again."""
         run_id, seen = record.id, record.epoch
-        claimed = self._journal.submit("run.claim", lambda c: runs.claim(c, run_id, self.name, seen))
+        claimed = self.services.journal.submit("run.claim", lambda c: runs.claim(c, run_id, self.name, seen))
         try:
             return await asyncio.shield(asyncio.wrap_future(claimed))
         except asyncio.CancelledError:
-            self._journal.submit("run.finish", lambda c: runs.release(c, run_id, seen + 1))
+            self.services.journal.submit("run.finish", lambda c: runs.release(c, run_id, seen + 1))
             raise
 
-    async def _drive(self, record: reads.RunRecord, epoch: int, on_token: OnToken | None) -> str:
-        rows = await self._services.read(lambda c: reads.latencies(c, record.tenant))
+    async def _drive_claimed(self, record: reads.RunRecord, epoch: int, on_token: OnToken | None) -> str:
+        """Drive until the end, or until a beat finds that another engine has taken the run."""
+        rows = await self.services.read(lambda c: reads.latencies(c, record.tenant))
         context = RunContext(
             record.id,
             record.tenant,
@@ -138,13 +168,33 @@ class Engine:
             stats_of(rows),
             on_token,
         )
-        driver = RunDriver(self._services, self._executor, context, self._slots)
-        self._drivers[record.id], self._versions[record.id] = driver, record.control_version
-        return await driver.drive()
+        driver = self._driver(context, record.priority)
+        self._known[record.id] = (record.control_version, record.priority)
+        self._drivers[record.id] = driver
+        task = asyncio.current_task()
+        assert task is not None
+        self._driving[record.id] = task
+        try:
+            return await driver.drive()
+        except asyncio.CancelledError:
+            if record.id not in self._taken or task.uncancel() > 0:
+                raise
+            raise StaleEpoch("another engine has taken the run", mend="watch it", run=record.id) from None
+        finally:
+            del self._driving[record.id]
+            self._taken.discard(record.id)
+
+    def _driver(self, context: RunContext, priority: int) -> RunDriver:
+        return RunDriver(self.services, self._executor, context, self._shares, self._wake, priority=priority)
+
+    def _wake(self, run_id: str) -> None:
+        driver = self._drivers.get(run_id)
+        if driver is not None:
+            driver.kick()
 
     async def _give_up(self, run_id: str, epoch: int, error: PodiumError) -> str:
         """Fail a run that cannot be driven: taken up again it would only meet the same error."""
-        await self._journal.commit(
+        await self.services.journal.commit(
             "run.finish", lambda c: runs.finish_run(c, run_id, epoch, "failed", error=error.data())
         )
         del self._epochs[run_id]
@@ -152,75 +202,81 @@ class Engine:
 
     async def _let_go(self, run_id: str) -> None:
         """Release a run unless it is over, waits, or is another engine's by now."""
-        epoch = self._epochs.pop(run_id, None)
+        epoch, driver = self._epochs.pop(run_id, None), self._drivers.pop(run_id, None)
         if epoch is None:
             return
+        seconds = driver.seconds if driver is not None else 0.0
         with contextlib.suppress(PodiumError):  # refused: then it is not ours; no database: the lock tells
-            await self._journal.commit("run.finish", lambda c: runs.release(c, run_id, epoch))
-
-    async def serve(self) -> None:
-        """Take detached runs as they come, until cancelled."""
-        driving: dict[str, asyncio.Task[str]] = {}
-        try:
-            while True:
-                for run_id, task in list(driving.items()):
-                    if task.done():
-                        del driving[run_id]
-                        self._report(run_id, task)
-                for record in await self._claimable():
-                    if record.id not in driving and not self._watch.is_driven(record):
-                        driving[record.id] = asyncio.create_task(self.drive(record.id))
-                await asyncio.sleep(POLL)
-        finally:
-            for task in driving.values():
-                task.cancel()
-            await asyncio.gather(*driving.values(), return_exceptions=True)
-
-    async def _claimable(self) -> list[reads.RunRecord]:
-        try:
-            return await self._services.read(reads.claimable)
-        except PodiumError as error:
-            log.warning("The queue could not be read: %s", error, extra={"action": "engine.queue"})
-            return []
-
-    def _report(self, run_id: str, task: asyncio.Task[str]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is None:
-            log.info("A run ended or waits.", extra={"action": "run.left", "run": run_id})
-        elif isinstance(error, StaleEpoch):
-            log.info("Another engine took a run.", extra={"action": "run.stale", "run": run_id})
-        else:
-            log.error(
-                "A run could not be driven.", exc_info=error, extra={"action": "run.error", "run": run_id}
+            await self.services.journal.commit(
+                "run.finish", lambda c: runs.release(c, run_id, epoch, seconds=seconds)
             )
 
-    async def _beats(self) -> None:
-        while True:
-            try:
-                await self._beat(list(self._epochs))
-            except PodiumError as error:
-                log.warning("A beat was not written: %s", error.message, extra={"action": "run.beat"})
-            await asyncio.sleep(BEAT)
+    # -- beats, in the heart's thread
 
-    async def _beat(self, mine: Sequence[str]) -> None:
-        if mine:
-            await self._journal.commit("run.beat", lambda c: runs.beat(c, mine, self.name))
+    def _beat(self) -> None:
+        mine = dict(self._epochs)
+        if not mine and self.capacity is None:
+            return
+        shown = self.services.journal.submit("run.beat", lambda c: self._show(c, mine))
+        for run_id in shown.result(self.watch.lease):
+            self._loop.call_soon_threadsafe(self._leave, run_id, mine[run_id])
 
-    async def _controls(self) -> None:
-        """Look for approvals and cancellations. One query for all runs."""
+    def _show(self, connection: Connection, mine: Mapping[str, int]) -> list[str]:
+        """Write the beats; returns the runs that other engines have taken since."""
+        if self.capacity is not None:
+            engines.beat(connection, self.name, self.capacity)
+        kept = runs.beat(connection, list(mine), self.name) if mine else []
+        missing = list(mine.keys() - set(kept))
+        now = engines.epochs(connection, missing) if missing else {}
+        return [run_id for run_id, epoch in now.items() if epoch > mine[run_id]]
+
+    def _leave(self, run_id: str, epoch: int) -> None:
+        """Stop what runs of a run that is another engine's now: nothing of it would be accepted."""
+        task = self._driving.get(run_id)
+        if task is not None and self._epochs.get(run_id) == epoch and run_id not in self._taken:
+            log.warning("Another engine took a run.", extra={"action": "run.stale", "run": run_id})
+            self._taken.add(run_id)
+            task.cancel()
+
+    # -- what people ask for
+
+    async def _look_at_controls(self) -> None:
+        """Look for approvals, cancellations and so on while no `Serving` does it. One query for all runs."""
         while True:
             await asyncio.sleep(POLL)
+            if self.capacity is not None or not self._drivers:
+                continue
             try:
-                await self._obey(list(self._drivers))
+                self.obey(await self.services.read(self.read_controls))
             except PodiumError as error:
                 log.warning("Requests could not be read: %s", error, extra={"action": "run.control"})
 
-    async def _obey(self, ids: Sequence[str]) -> None:
-        asked = await self._services.read(lambda c: reads.control_versions(c, ids)) if ids else {}
-        for run_id, (version, cancel) in asked.items():
+    def read_controls(self, connection: Connection) -> dict[str, reads.ControlState]:
+        """What people ask of the runs that this engine drives."""
+        ids = list(self._drivers)
+        return reads.control_versions(connection, ids) if ids else {}
+
+    def obey(self, asked: Mapping[str, reads.ControlState]) -> None:
+        """Hand on what people asked for. To cancel or pause again what stops already changes nothing."""
+        for run_id, control in asked.items():
             driver = self._drivers.get(run_id)
-            if driver is not None and cancel:
+            if driver is None:
+                continue
+            version, priority = self._known[run_id]
+            self._known[run_id] = (control.version, control.priority)
+            if control.cancel:
                 driver.cancel()
-            elif driver is not None and version != self._versions.get(run_id):
-                self._versions[run_id] = version
+            elif control.pause:
+                driver.pause()
+            elif control.version != version:
+                if control.priority != priority:
+                    driver.reprioritise(control.priority)
                 driver.refresh()
+
+    async def serve(self, settings: Settings | None = None, *, capacity: int = CAPACITY) -> None:
+        """Take runs as they come, at most `capacity` at a time, until cancelled. With `settings` it also
+        starts the runs of schedules.
+        """
+        from .serving import Serving
+
+        await Serving(self, settings, capacity).run()

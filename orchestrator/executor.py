@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from ..agents.loop import Limits, run_agent
 from ..agents.outputs import OutputType
 from ..agents.structured import complete_structured
+from ..memory import cache
 from ..memory.chat import Message
-from ..memory.content import check_json
+from ..memory.content import content_hash
 from ..memory.errors import PodiumError, TaskError, WaitingForPerson
-from ..memory.money import parse_usd
 from .caller import DEFAULT_MAX_TOKENS, RunContext, Services, TaskModel
-from .placeholders import Ref, fill, render
-from .planning import plan_workflow
+from .names import in_workflow
+from .placeholders import Ref, fill, refs, render
+from .planning import check_planned, plan_workflow, planned_inputs
+from .problems import WorkflowError
 from .processes import PythonWorkers
-from .state import Node, Values
-from .tasks import AgentTask, ApprovalTask, LlmTask, PlanTask, PythonTask, ToolTask, WhenTask
+from .state import Node, Values, new_task
+from .tasks import AgentTask, ApprovalTask, LlmTask, PlanTask, PythonTask, TaskBase, ToolTask, WhenTask
 from .toolbox import TaskTools
 
 
@@ -30,6 +32,18 @@ class Outcome:
     output: Any
     #: shown in the event, e.g. the agent's stop reason
     event: dict[str, Any] = field(default_factory=dict)
+    #: the failure that this output stands for
+    error: dict[str, Any] | None = None
+    #: open tasks below the task, which end with it
+    closed: Sequence[str] = ()
+    #: under which the output is kept for other runs
+    cache_key: str | None = None
+    #: {workflow, inputs}: what is to run below a `plan` task
+    plan: dict[str, Any] | None = None
+
+
+#: deaths of its process after which a task is not run again
+QUARANTINE = 2
 
 
 class Executor:
@@ -56,8 +70,17 @@ class Executor:
             ProviderError, BudgetStopped, NoRoute: from the model calls.
         """
         outcome = await self._kinds[type(node.spec)](run, values, node, attempt)
-        check_json(outcome.output, "the output")
+        if node.spec.cache is not None:
+            outcome = replace(outcome, cache_key=cache_key(run, node, values))
         return outcome
+
+    async def cached(self, run: RunContext, values: Values, node: Node) -> Outcome | None:
+        """The output that an earlier task of the same kind left for the same inputs."""
+        key = cache_key(run, node, values)
+        found = await self._services.read(partial(cache.find, tenant=run.tenant, key=key))
+        if found is None:
+            return None
+        return Outcome(found.output, {"cached": {"run": found.run_id, "task": found.task}})
 
     async def _llm(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
         spec = node.spec
@@ -84,6 +107,7 @@ class Executor:
         pool = self._services.pool.specs
         pinned = pool.get(spec.model or "")
         usable = [pinned] if pinned is not None else list(pool.values())
+        limits = new_task(node.name, spec, "agent")
         result = await run_agent(
             render(spec.agent, look),
             profile=render(spec.profile, look),
@@ -93,7 +117,7 @@ class Executor:
             limits=Limits(
                 steps=spec.max_steps,
                 tokens=spec.max_total_tokens,
-                cost_nano=parse_usd(spec.budget) if spec.budget is not None else None,
+                cost_nano=limits.limit_nano,
                 # an answer is asked for while there is time to give it
                 seconds=spec.timeout * 0.8,
             ),
@@ -109,7 +133,8 @@ class Executor:
         spec = node.spec
         assert isinstance(spec, PythonTask)
         arguments = fill(spec.with_, _lookup(values, node))
-        if spec.inline:
+        # what was running in two engines that died may have killed them: the next time it has its own process
+        if spec.inline and node.deaths < QUARANTINE:
             from ..agents.tools import call_tool, load_function
 
             function = load_function(spec.python)
@@ -145,7 +170,7 @@ class Executor:
             raise TaskError(
                 f"a person rejected it{comment}", retryable=False, mend="`podium retry` asks again"
             )
-        if node.approval == "approved" or node.name.split("[")[0] in run.preapproved:
+        if node.approval == "approved" or in_workflow(node.name) in run.preapproved:
             return Outcome({"approved": True, "comment": node.approval_comment or ""})
         question = render(spec.approval, _lookup(values, node))
         raise WaitingForPerson(question, key=node.name, run=run.run_id, task=node.name)
@@ -154,13 +179,38 @@ class Executor:
         return Outcome(True)  # the engine has checked the condition before the attempt
 
     async def _plan(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
-        """Plan a workflow as data. Only `podium plan` makes such a task as yet."""
+        """Plan a workflow; it runs below the task, or is the output as data."""
         spec = node.spec
         assert isinstance(spec, PlanTask)
-        pinned = spec.plan.get("model")
-        model = TaskModel(self._services, run, node.name, attempt, kind="plan", pinned=pinned)
-        found = await plan_workflow(spec.plan["goal"], model, spec.plan["inputs"], spec.plan["tools"])
-        return Outcome(found, {"source": found["source"]})
+        look = _lookup(values, node)
+        model = TaskModel(self._services, run, node.name, attempt, kind="plan", pinned=spec.plan.model)
+        goal, given = render(spec.plan.goal, look), fill(spec.with_, look)
+        unknown = [tool.ref for tool in spec.plan.tools if not tool.description]
+        tools = await self._workers.describe(run.project_root, unknown) if unknown else []
+        found = await plan_workflow(spec.plan, goal, model, given, tools, failed=node.lessons)
+        event = {"source": found["source"]}
+        if not spec.plan.run:
+            return Outcome(found, event)
+        around = sum(isinstance(above.spec, PlanTask) for above in node.above())
+        try:
+            flow = check_planned(found["workflow"], spec.plan, given, depth=around)
+        except WorkflowError as error:
+            node.lessons.append(error.message)
+            raise TaskError(error.message, mend="it is planned anew") from error
+        inputs = planned_inputs(flow, goal, given)
+        return Outcome(None, event, plan={"workflow": found["workflow"], "inputs": inputs})
+
+
+def cache_key(run: RunContext, node: Node, values: Values) -> str:
+    """What the task is and what it got, as a hash. How often and how long it is tried does not count.
+
+    A function or a tool is one of its project's: another folder may have another of that name.
+    """
+    spec = node.spec
+    body = spec.model_dump(mode="json", exclude=set(TaskBase.model_fields))
+    given = {str(ref): values.lookup(node, ref) for ref in refs(spec.templates())}
+    code = isinstance(spec, PythonTask) or (isinstance(spec, AgentTask) and spec.tools)
+    return content_hash([spec.body_kind, body, given, run.project_root if code else ""])
 
 
 def _lookup(values: Values, node: Node) -> Callable[[Ref], Any]:

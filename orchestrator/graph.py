@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .placeholders import TemplateError
 from .problems import Lines, Problem, WorkflowError, by_line, did_you_mean, problem_at
 from .problems import Path as DataPath
 from .signatures import Signature, read_signatures
-from .tasks import AgentTask, PythonTask, TaskBase, ToolTask
-from .types_check import Checker, callable_name
-from .workflow import Workflow, WorkflowTask, task_refs
+from .tasks import AgentTask, PlanTask, PythonTask, ToolTask, callable_name
+from .types_check import Checker
+from .workflow import Workflow, task_sources, workflow_path, workflow_task
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -24,8 +23,10 @@ __all__ = [
     "MAX_TASKS",
     "Problem",
     "WorkflowError",
+    "callables",
     "check_inputs",
     "critical_path_levels",
+    "embedded",
     "generations",
     "validate",
 ]
@@ -48,7 +49,7 @@ def validate(
     parameters are checked against what fills them.
     """
     lines = lines or workflow.lines
-    everything = list(_embedded(workflow, ()))
+    everything = list(embedded(workflow))
     count = sum(len(flow.tasks) for _, flow in everything)
     if count > max_tasks:
         message = f"the workflow has {count:,} tasks, more than {max_tasks:,}"
@@ -103,7 +104,16 @@ def critical_path_levels(workflow: Workflow) -> dict[str, int]:
 
 def callables(workflow: Workflow) -> list[str]:
     """Every "module:name" that a workflow and the workflows in it name, in their order."""
-    return [name for _, name in _callables(_embedded(workflow, ()))]
+    return [name for _, name in _callables(embedded(workflow))]
+
+
+def embedded(workflow: Workflow, at: DataPath = ()) -> Iterator[tuple[DataPath, Workflow]]:
+    """`workflow` and the workflows in its tasks, each with the path at which it stands."""
+    yield at, workflow
+    for name, task in workflow.tasks.items():
+        inner = workflow_task(task)
+        if inner is not None:
+            yield from embedded(inner, (*at, "tasks", name, *workflow_path(task)))
 
 
 def check_inputs(workflow: Workflow, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,13 +161,6 @@ def _empty_maps(workflow: Workflow, values: Mapping[str, Any]) -> Iterator[Probl
             )
 
 
-def _embedded(workflow: Workflow, at: DataPath) -> Iterator[tuple[DataPath, Workflow]]:
-    yield at, workflow
-    for name, task in workflow.tasks.items():
-        if isinstance(task, WorkflowTask):
-            yield from _embedded(task.workflow, (*at, "tasks", name, "workflow"))
-
-
 def _callables(flows: Iterable[tuple[DataPath, Workflow]]) -> Iterator[tuple[DataPath, str]]:
     """(place, "module:name") of everything that is to be imported."""
     for at, flow in flows:
@@ -168,17 +171,11 @@ def _callables(flows: Iterable[tuple[DataPath, Workflow]]) -> Iterator[tuple[Dat
             elif isinstance(task, AgentTask):
                 for index, tool in enumerate(task.tools):
                     yield (*place, "tools", index), tool
-
-
-def _sources(task: TaskBase) -> set[str]:
-    """The names a task reads or needs; what its broken templates hide is left out."""
-    found = set(task.needs)
-    try:
-        found.update(ref.name for ref in task_refs(task))
-    except TemplateError:
-        if task.map is not None:
-            found.add(task.map.split(".")[0])
-    return found
+            elif isinstance(task, PlanTask):
+                for index, ref in enumerate(task.plan.refs):
+                    yield (*place, "plan", "tools", index), ref
+            if task.compensate is not None:
+                yield (*place, "compensate", "python"), task.compensate.python
 
 
 def _graph(workflow: Workflow) -> nx.DiGraph:
@@ -187,7 +184,7 @@ def _graph(workflow: Workflow) -> nx.DiGraph:
     graph = nx.DiGraph()
     graph.add_nodes_from(workflow.tasks)
     for name, task in workflow.tasks.items():
-        graph.add_edges_from((src, name) for src in sorted(_sources(task)) if src in workflow.tasks)
+        graph.add_edges_from((src, name) for src in sorted(task_sources(task)) if src in workflow.tasks)
     return graph
 
 

@@ -1,7 +1,8 @@
 """Who drives a run, and whether that engine is alive.
 
-On one host a file lock says it: the kernel frees it when the process dies, so that a resume is immediate.
-From elsewhere the run's beat counter says it, judged old on the observer's own monotonic clock.
+On one host a file lock says at once that an engine is dead: the kernel frees it when the process dies. What
+holds its lock, or is elsewhere, has to show beats: counters in the database, judged old on the observer's own
+monotonic clock. So an engine that was stopped (SIGSTOP), or that cannot write any more, counts as dead too.
 """
 
 from __future__ import annotations
@@ -9,17 +10,36 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import socket
+import threading
 import time
 import uuid
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Protocol
 
-from ..memory.reads import RunRecord
+log = logging.getLogger(__name__)
 
-#: seconds between two beats, and without a beat until an engine counts as dead
+#: seconds between two beats at most, and without a beat until an engine counts as dead
 BEAT = 2.0
 LEASE = 12.0
+#: beats that fit into a lease at least
+BEATS = 6
+
+
+class Driven(Protocol):
+    """What a run's row says of its engine."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def engine(self) -> str | None: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def beat(self) -> int: ...
 
 
 class EngineLock:
@@ -55,25 +75,68 @@ class EngineLock:
 class Watch:
     """Judges other engines. Keep one for as long as you observe: beats are compared between looks."""
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+    def __init__(self, home: Path, lease: float | None = None) -> None:
+        """`lease`: seconds without a beat until an engine counts as dead; None: `LEASE`."""
+        self._home, self._lease = home, lease
         self._place = _place(home)
-        #: run → (epoch, beat, monotonic seconds when it was first seen so)
-        self._seen: dict[str, tuple[int, int, float]] = {}
+        #: run or engine → (epoch, beat), and monotonic seconds: first seen so, last looked at
+        self._seen: dict[str, tuple[tuple[int, int], float, float]] = {}
 
-    def is_driven(self, run: RunRecord) -> bool:
-        """Whether a living engine has the run. A remote engine is given `LEASE` seconds to show a beat."""
-        if run.engine is None:
+    @property
+    def lease(self) -> float:
+        return LEASE if self._lease is None else self._lease
+
+    def is_driven(self, run: Driven) -> bool:
+        """Whether a living engine has the run. Any engine is given a lease's time to show a beat."""
+        return run.engine is not None and self._lives(run.id, run.engine, (run.epoch, run.beat))
+
+    def is_alive(self, engine: str, beat: int) -> bool:
+        """Whether an engine lives whose row has this beat."""
+        return self._lives(engine, engine, (0, beat))
+
+    def keep(self, known: Collection[str]) -> None:
+        """Forget all runs and engines but these."""
+        self._seen = {key: seen for key, seen in self._seen.items() if key in known}
+
+    def _lives(self, key: str, engine: str, shown: tuple[int, int]) -> bool:
+        place, _, number = engine.rpartition(".")
+        if place == self._place and _is_free(self._home / "engines" / f"{number}.lock"):
             return False
-        place, _, number = run.engine.rpartition(".")
-        if place == self._place:
-            return not _is_free(self._home / "engines" / f"{number}.lock")
-        epoch, beat, since = self._seen.get(run.id, (-1, -1, 0.0))
         now = time.monotonic()
-        if (epoch, beat) != (run.epoch, run.beat):
-            self._seen[run.id] = (run.epoch, run.beat, now)
-            return True
-        return now - since < LEASE
+        before, since, looked = self._seen.get(key, ((-1, -1), now, now))
+        # Who has not looked for a while (stopped itself, or without a database) has missed beats.
+        if before != shown or now - looked > self.lease / 2:
+            since = now
+        self._seen[key] = (shown, since, now)
+        return now - since < self.lease
+
+
+class Heart:
+    """Beats in a thread of its own, so that nothing on the event loop can hold a beat up."""
+
+    def __init__(self, beat: Callable[[], None], seconds: float) -> None:
+        """`beat` is called every `seconds`; what it raises is logged."""
+        self._beat, self._seconds = beat, seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="podium-beats", daemon=True)
+        self._thread.start()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self._seconds):
+            try:
+                self._beat()
+            except Exception as error:  # noqa: BLE001 - a heart that stopped would give all runs away
+                log.warning("A beat was not written: %s", error, extra={"action": "run.beat"})
+
+    def close(self) -> None:
+        """End the thread; at most one beat is awaited."""
+        self._stop.set()
+        self._thread.join()
+
+
+def beat_seconds(lease: float) -> float:
+    """Seconds between two beats of an engine with this lease."""
+    return min(BEAT, lease / BEATS)
 
 
 def _is_free(path: Path) -> bool:

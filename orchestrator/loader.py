@@ -88,23 +88,23 @@ class _Files:
         if not isinstance(tasks, Mapping):
             return
         for name, task in tasks.items():
-            if not isinstance(task, dict) or "workflow" not in task:
+            holder, place = _holder(task, (*at, "tasks", name))
+            if holder is None:
                 continue
-            place = (*at, "tasks", name, "workflow")
-            if not isinstance(task["workflow"], str):
-                self._embed(task["workflow"], lines, problems, base, place)
+            if not isinstance(holder["workflow"], str):
+                self._embed(holder["workflow"], lines, problems, base, place)
                 continue
-            wrong = self._one(task, lines, problems, base, place)
+            wrong = self._one(holder, lines, problems, base, place)
             if wrong is not None:
                 problems.append(problem_at(place, lines, *wrong))
                 task.clear()
                 task["approval"] = "stands for a workflow that cannot be read: has no problems of its own"
 
     def _one(
-        self, task: dict[str, Any], lines: Lines, problems: list[Problem], base: Path, place: DataPath
+        self, holder: dict[str, Any], lines: Lines, problems: list[Problem], base: Path, place: DataPath
     ) -> tuple[str, str] | None:
-        """Embed one file. Returns (message, mend) when it cannot be."""
-        name = task["workflow"]
+        """Embed the file that `holder` names. Returns (message, mend) when it cannot be."""
+        name = holder["workflow"]
         self.count += 1
         try:
             path = (base / name).resolve()
@@ -125,9 +125,19 @@ class _Files:
         data, inner = self.done[path]
         if data is None:
             return f"the workflow {name} cannot be read", f"mend {name} first"
-        task["workflow"] = data
+        holder["workflow"] = data
         lines.embed(place, inner, name)
         return None
+
+
+def _holder(task: Any, at: DataPath) -> tuple[dict[str, Any] | None, DataPath]:
+    """The mapping that holds a task's workflow, the task or its loop, and the place of the workflow."""
+    if isinstance(task, dict) and "workflow" in task:
+        return task, (*at, "workflow")
+    loop = task.get("loop") if isinstance(task, dict) else None
+    if isinstance(loop, dict) and "workflow" in loop:
+        return loop, (*at, "loop", "workflow")
+    return None, at
 
 
 def _dotted(place: DataPath, task: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..agents.outputs import nearest
@@ -83,11 +83,21 @@ class Lines:
         self.files.update({path + inner: name for inner, name in other.files.items()})
 
 
+def embedded_depth(path: Sequence[str | int]) -> int:
+    """How many parts of `path`, which begins below a task, lead to the workflow in that task; 0: none do."""
+    if path[:1] in (("workflow",), ["workflow"]):
+        return 1
+    return 2 if path[:2] in (("loop", "workflow"), ["loop", "workflow"]) else 0
+
+
 def problem_at(path: Path, lines: Lines | None, message: str, mend: str) -> Problem:
     """A Problem with its task and line found from where the value stands."""
-    task = ".".join(
-        str(path[index + 1]) for index, part in enumerate(path[:-1]) if part == "tasks" and index % 3 == 0
-    )
+    names, rest = [], path
+    while len(rest) > 1 and rest[0] == "tasks":
+        names.append(str(rest[1]))
+        depth = embedded_depth(rest[2:])
+        rest = rest[2 + depth :] if depth else ()
+    task = ".".join(names)
     file = lines.file(path) if lines else ""
     return Problem(
         task or None, lines.at(path) if lines else None, f"{file}: {message}" if file else message, mend

@@ -1,156 +1,134 @@
-"""Isolated worker processes for user code: a segfault or a hang costs an attempt, not the engine."""
+"""User code in processes of its own: a segfault or a hang costs an attempt, not the engine.
+
+`PythonWorkers` says what a call is and what became of it; where the processes are is a `TaskHosts`' matter:
+beside the engine, or with a RayPool inside a Ray actor.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import signal
-import sys
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..agents.tools import Tool
-from ..memory.errors import TaskError, UsageError
+from ..memory.errors import ClusterError, TaskError, UsageError
+from ..workers.contract import Pool
+from ..workers.local_tasks import LocalTaskHosts
+from ..workers.task_host import ChildOptions, Kind, TaskHosts, Ticket
 
-#: bytes of one answer at most
-MAX_ANSWER = 64 * 1024 * 1024
-#: stands for an answer of which a part is still in the pipe: its process cannot be used again
-TOO_LARGE: Mapping[str, Any] = {
-    "error": f"the answer is larger than {MAX_ANSWER} bytes",
-    "kind": TaskError.__name__,
-    "retryable": False,
-    "mend": "write large results to a file and return its path",
-}
+#: the module that is run as the child
+CHILD = "podium.orchestrator.python_worker"
+
+
+class WorkerDied(TaskError):
+    """The process in which the function ran died of it, or of what the system thought of it: a crash, an
+    exit, memory run out, or no end within its time. Retryable; a task that does so again is poison."""
 
 
 class PythonWorkers:
-    """At most `size` child processes a project root, started when needed and kept."""
+    """Calls functions of projects in child processes, which are started when needed and kept."""
 
-    def __init__(self, size: int | None = None) -> None:
-        self._size = size or max(2, os.cpu_count() or 2)
-        self._free: dict[str, list[asyncio.subprocess.Process]] = defaultdict(list)
-        self._slots: dict[str, asyncio.Semaphore] = {}
-        self._all: set[asyncio.subprocess.Process] = set()
-        self._ending: set[asyncio.Task[None]] = set()
+    def __init__(
+        self,
+        size: int | None = None,
+        *,
+        hosts: TaskHosts | None = None,
+        memory_bytes: int | None = None,
+        grown_bytes: int | None = None,
+        max_answer: int | None = None,
+    ) -> None:
+        """At most `size` children a root, one a core by default, in `hosts`, else in this process.
+
+        `memory_bytes` is the address space that a child may have, `grown_bytes` how much it may grow until
+        it is replaced, `max_answer` the bytes of an answer.
+        """
+        limits = {"memory_bytes": memory_bytes, "grown_bytes": grown_bytes, "max_answer": max_answer}
+        self._hosts = hosts or LocalTaskHosts(ChildOptions.of(CHILD, size, **limits))
         self._tools: dict[tuple[str, tuple[str, ...]], list[Tool]] = {}
 
-    async def call(self, root: str, ref: str, arguments: Mapping[str, Any], *, seconds: float) -> Any:
+    async def call(
+        self, root: str, ref: str, arguments: Mapping[str, Any], *, seconds: float, label: str = ""
+    ) -> Any:
         """Call the function at "module:name" with JSON arguments; its JSON-able result.
 
+        Cancelled, the call does not begin, or ends with the process that runs it. `seconds` are the
+        function's own: waiting is free. `label` (`run/<id>`) names it in Ray's dashboard.
+
         Raises:
-            TaskError: it raised, crashed, did not end within `seconds`, or gave no JSON.
+            WorkerDied: it crashed, or did not end within `seconds`.
+            TaskError: it raised, or gave no JSON.
+            ClusterError: Ray lost the process that keeps the children.
         """
-        request = {"do": "call", "ref": ref, "arguments": dict(arguments)}
-        return _value(await self._ask(root, request, ref, seconds), ref)
+        body = json.dumps([ref, arguments]).encode()
+        return await self._ask(Ticket(root, b"call", ref, body, seconds, label), ref)
 
     async def describe(self, root: str, refs: Sequence[str], *, seconds: float = 60.0) -> list[Tool]:
         """The tools at these references.
 
         Raises:
             TaskError: one cannot be imported or is no tool.
+            ClusterError: as `call`.
         """
         key = (root, tuple(refs))
         if key not in self._tools:
-            answer = await self._ask(root, {"do": "describe", "refs": list(refs)}, "the tools", seconds)
-            self._tools[key] = [Tool.from_data(data) for data in _value(answer, "the tools")]
+            body = json.dumps(list(refs)).encode()
+            found = await self._ask(Ticket(root, b"describe", "", body, seconds), "the tools")
+            self._tools[key] = [Tool.from_data(data) for data in found]
         return self._tools[key]
 
+    def warm(self, root: str) -> None:
+        """Start a child for this root now, if it has none: the first call need not wait for it."""
+        self._hosts.warm(root)
+
     async def close(self) -> None:
-        """Kill the children."""
-        self._free.clear()
-        for process in list(self._all):
-            _kill(process)
-        await asyncio.gather(*self._ending, *(self._end(process) for process in list(self._all)))
+        """Kill the children. May be called twice."""
+        await self._hosts.close()
 
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """Wait until a killed child is gone, reading what is left in its pipe: else the pipe stays open."""
-        self._all.discard(process)
-        with contextlib.suppress(ConnectionError):
-            await process.communicate()
+    async def _ask(self, ticket: Ticket, what: str) -> Any:
+        ticket.done = done = asyncio.get_running_loop().create_future()
+        self._hosts.submit(ticket)
+        try:
+            kind, payload = await done
+        except asyncio.CancelledError:
+            self._hosts.drop(ticket)
+            raise
+        if kind == "value":
+            return json.loads(payload)
+        raise _error(kind, payload, what, ticket.seconds)
 
-    async def _ask(
-        self, root: str, request: Mapping[str, Any], what: str, seconds: float
-    ) -> Mapping[str, Any]:
-        slot = self._slots.setdefault(root, asyncio.Semaphore(self._size))
-        async with slot:
-            process = self._free[root].pop() if self._free[root] else await self._spawn(root)
-            healthy = False
-            try:
-                answer = await asyncio.wait_for(_exchange(process, request), seconds)
-                healthy = answer is not None and answer is not TOO_LARGE
-            except TimeoutError:
-                raise TaskError(
-                    f"{what} did not end within {seconds:g} seconds; its process was killed",
-                    mend="raise the task's `timeout`, or make the function quicker",
-                ) from None
-            finally:
-                if healthy:
-                    self._free[root].append(process)
-                else:
-                    _kill(process)
-                    self._ending.add(ending := asyncio.create_task(self._end(process)))
-                    ending.add_done_callback(self._ending.discard)
-            if answer is None:
-                raise TaskError(
-                    f"{what} {await _death(process)}", mend="run the function by itself to see why"
-                )
-            return answer
 
-    async def _spawn(self, root: str) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "podium.orchestrator.python_worker",
-            root,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=MAX_ANSWER,
-            cwd=root,
+def python_workers(pool: Pool, size: int | None = None, *, memory_bytes: int | None = None) -> PythonWorkers:
+    """Workers where the pool's are: in a Ray actor for a RayPool, else beside the engine."""
+    if pool.kind != "ray":
+        return PythonWorkers(size, memory_bytes=memory_bytes)
+    from ..workers.ray_tasks import RayTaskHosts
+
+    return PythonWorkers(hosts=RayTaskHosts(ChildOptions.of(CHILD, size, memory_bytes=memory_bytes)))
+
+
+def _error(kind: Kind, payload: bytes, what: str, seconds: float) -> TaskError | ClusterError:
+    if kind == "error":
+        return _raised(json.loads(payload), what)
+    if kind == "late":
+        return WorkerDied(
+            f"{what} did not end within {seconds:g} seconds; its process was killed",
+            mend="raise the task's `timeout`, or make the function quicker",
         )
-        self._all.add(process)
-        return process
+    why = payload.decode()
+    if kind == "died":
+        return WorkerDied(f"{what} {why}", mend="run the function by itself to see why")
+    if kind == "lost":
+        return ClusterError(f"{what} was lost: {why}", mend="podium status; podium down, then podium up")
+    return TaskError(f"{what} was not run: {why}", mend="check that the project's folder is there")
 
 
-async def _exchange(process: asyncio.subprocess.Process, request: Mapping[str, Any]) -> Any:
-    """The child's answer; None if it died."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(json.dumps(request).encode() + b"\n")
-        await process.stdin.drain()
-        line = await process.stdout.readline()
-    except (BrokenPipeError, ConnectionResetError):
-        return None
-    except ValueError:
-        return TOO_LARGE
-    return json.loads(line) if line.endswith(b"\n") else None
-
-
-async def _death(process: asyncio.subprocess.Process) -> str:
-    code = await process.wait()
-    return (
-        f"crashed with {signal.Signals(-code).name}" if code < 0 else f"ended its process with status {code}"
-    )
-
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        # not process.kill(): it would take the exit status of a dead child away from asyncio's watcher
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-
-
-def _value(answer: Mapping[str, Any], what: str) -> Any:
-    if "error" not in answer:
-        return answer["value"]
-    if answer["kind"] == UsageError.__name__:
-        raise TaskError(answer["error"], retryable=False, mend=answer.get("mend", ""))
-    where = f" ({answer['where']})" if answer.get("where") else ""
-    raise TaskError(
-        f"{what} raised {answer['error']}{where}" if answer["kind"] == "user" else answer["error"],
-        retryable=bool(answer.get("retryable")),
-        mend=answer.get("mend") or "mend the function; the traceback is in the engine's log",
+def _raised(told: Mapping[str, Any], what: str) -> TaskError:
+    if told["kind"] == UsageError.__name__:
+        return TaskError(told["error"], retryable=False, mend=told.get("mend", ""))
+    where = f" ({told['where']})" if told.get("where") else ""
+    return TaskError(
+        f"{what} raised {told['error']}{where}" if told["kind"] == "user" else told["error"],
+        retryable=bool(told.get("retryable")),
+        mend=told.get("mend") or "mend the function; the traceback is in the engine's log",
     )

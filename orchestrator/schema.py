@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .parts import NAME_PATTERN
 from .problems import Problem, WorkflowError, by_line
-from .tasks import NAME_PATTERN
+from .tasks import CACHEABLE, MAPPABLE, UNDOABLE
 from .workflow import BODIES, WhenTask, Workflow
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -53,10 +54,14 @@ def workflow_schema() -> dict[str, Any]:
     definitions.pop("Input", None)
     definitions |= {"Input": _input(), "TypeSpec": _TYPE_SPEC, "Task": _task(), "Workflow": flow}
     # a file may name another file; data embeds the workflow itself
-    definitions["WorkflowTask"]["properties"]["workflow"] = {
-        "anyOf": [{"$ref": "#/$defs/Workflow"}, {"type": "string", "description": "path of another workflow"}]
-    }
-    definitions["WhenTask"]["properties"].pop("map", None)
+    for holder in ("WorkflowTask", "Loop"):
+        path = {"type": "string", "description": "path of another workflow"}
+        definitions[holder]["properties"]["workflow"] = {"anyOf": [{"$ref": "#/$defs/Workflow"}, path]}
+    for kind in (*BODIES.values(), WhenTask):
+        keys = definitions[kind.__name__]["properties"]
+        refused = (("cache", CACHEABLE), ("compensate", UNDOABLE), ("map", MAPPABLE))
+        for key in (key for key, kinds in refused if kind.body_kind not in kinds):
+            keys.pop(key)
     return {
         "$schema": DIALECT,
         "title": "Podium workflow",
@@ -65,11 +70,12 @@ def workflow_schema() -> dict[str, Any]:
     }
 
 
-def planning_schema(tools: Sequence[str] = ()) -> dict[str, Any]:
+def planning_schema(tools: Sequence[str] = (), most: int = PLAN_TASKS) -> dict[str, Any]:
     """The JSON Schema of a plan: a workflow in the small form that weak models and grammars manage.
 
-    Tasks are a list; strings and lists are bounded; nothing refers. `tools` ("module:name") are the only
-    ones a plan can use; without any there is no tool task. `workflow_from_plan` reads the answer.
+    Tasks are a list of at most `most`; strings and lists are bounded; nothing refers. `tools`
+    ("module:name") are the only ones a plan can use; without any there is no tool task.
+    `workflow_from_plan` reads the answer.
     """
     name = {"type": "string", "minLength": 1, "maxLength": PLAN_NAME}
     text = {"type": "string", "minLength": 1, "maxLength": PLAN_PROMPT}
@@ -99,7 +105,7 @@ def planning_schema(tools: Sequence[str] = ()) -> dict[str, Any]:
         {
             "name": name,
             "inputs": _list(typed, 6),
-            "tasks": _list({"anyOf": kinds}, PLAN_TASKS, 1),
+            "tasks": _list({"anyOf": kinds}, most, 1),
             "outputs": _list(name, 4),
         }
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..memory.errors import ClusterError
-from .settings import Settings
+from .settings import PREFIX, Settings
 
 #: engines that this process started: it is their parent until it ends, and reaps them
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -42,8 +42,7 @@ def start_engine(settings: Settings, *, seconds: float = 120.0) -> dict[str, Any
     settings.home.mkdir(parents=True, exist_ok=True)
     state, log = settings.home / STATE_FILE, settings.home / LOG_FILE
     state.unlink(missing_ok=True)
-    given = {"HOME": settings.home, "DATABASE_URL": settings.database, "POOL": settings.pool_file or ""}
-    environment = os.environ | {f"PODIUM_{key}": str(value) for key, value in given.items()}
+    environment = os.environ | _as_variables(settings)
     with open(log, "ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "podium.orchestrator.daemon"],
@@ -68,6 +67,15 @@ def start_engine(settings: Settings, *, seconds: float = 120.0) -> dict[str, Any
     raise ClusterError(
         f"the engine was not ready after {seconds:g} seconds:\n{_tail(log)}", mend=f"read its log: {log}"
     )
+
+
+def _as_variables(settings: Settings) -> dict[str, str]:
+    """All settings as the engine's environment: it runs in another folder, and no flag reaches it."""
+    given = settings.model_dump(exclude_none=True) | {
+        "database_url": settings.database,
+        "pool": settings.pool_file or "",
+    }
+    return {f"{PREFIX}{key.upper()}": str(value) for key, value in given.items()}
 
 
 def stop_engine(home: Path, *, seconds: float = 20.0) -> bool:

@@ -36,7 +36,13 @@ class Settings(BaseModel):
     #: USD a run may cost when no --budget is given
     budget: str = "1.00"
     #: tasks that one engine works on at the same time
-    max_parallel: int = Field(default=16, ge=1, le=1024)
+    max_parallel: int = Field(default=64, ge=1, le=1024)
+    #: seconds without a beat until an engine counts as dead; the same for all engines of a database
+    lease_seconds: float = Field(default=12.0, ge=1, le=3600)
+    #: model calls that a tenant may have at the same time, and begin in any minute; of all engines of a
+    #: database together, and for each tenant alike. None: not limited
+    tenant_max_concurrent: int | None = Field(default=None, ge=1)
+    tenant_calls_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @field_validator("home", "pool", mode="after")
     @classmethod
@@ -56,6 +62,15 @@ class Settings(BaseModel):
     def database(self) -> str:
         """The URL in force."""
         return self.database_url or f"sqlite:///{self.home / 'podium.db'}"
+
+    def engine_options(self) -> dict[str, Any]:
+        """What an engine takes from the settings."""
+        return {
+            "max_parallel": self.max_parallel,
+            "lease": self.lease_seconds,
+            "tenant_max_concurrent": self.tenant_max_concurrent,
+            "tenant_calls_per_minute": self.tenant_calls_per_minute,
+        }
 
     @property
     def pool_file(self) -> Path | None:

@@ -76,9 +76,12 @@ def read_signatures(names: Iterable[str], root: Path, *, timeout: float = TIMEOU
     Raises:
         ConfigError: no process could be started.
     """
-    wanted = sorted(set(names))
+    wanted = tuple(sorted(set(names)))
     if not wanted:
         return {}
+    known = _known.get((root, wanted))
+    if known is not None and _stamps(known[0]) == known[0]:
+        return dict(known[1])
     command = [sys.executable, "-m", __name__, str(root.resolve())]
     try:
         pipe = subprocess.PIPE
@@ -97,13 +100,34 @@ def read_signatures(names: Iterable[str], root: Path, *, timeout: float = TIMEOU
         child.communicate()
     try:
         answers = json.loads(out.decode())
-        return {name: _from_json(answers[name]) for name in wanted}
+        found = {name: _from_json(answers["found"][name]) for name in wanted}
     except (ValueError, KeyError, TypeError):
         last = err.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
         broken = Signature(
             error=f"importing the project's functions failed: {last[0][:200]}", mend="import them by hand"
         )
         return dict.fromkeys(wanted, broken)
+    if not any(signature.error for signature in found.values()):
+        _known[root, wanted] = (_stamps(answers["files"]), found)
+    return dict(found)
+
+
+Stamps = dict[str, tuple[int, int]]
+
+#: what was found in this process, with the stamps of the project's files that it rests on
+_known: dict[tuple[Path, tuple[str, ...]], tuple[Stamps, dict[str, Signature]]] = {}
+
+
+def _stamps(files: Iterable[str]) -> Stamps:
+    """Time of change (nanoseconds) and size (bytes) of each file; (0, 0): it is not there."""
+    found = {}
+    for file in files:
+        try:
+            status = os.stat(file)
+            found[file] = (status.st_mtime_ns, status.st_size)
+        except OSError:
+            found[file] = (0, 0)
+    return found
 
 
 def _from_json(answer: Mapping[str, Any]) -> Signature:
@@ -208,8 +232,9 @@ def _child() -> None:
     answer = os.dup(1)
     os.dup2(2, 1)  # what user modules print must not stand in the answer
     found = {name: _describe(name, root) for name in names}
+    loaded = [str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())]
     with os.fdopen(answer, "w") as out:
-        json.dump(found, out)
+        json.dump({"found": found, "files": [file for file in loaded if file.startswith(root)]}, out)
     sys.stdout.flush()
     os._exit(0)  # no exit handlers, no waiting for threads of user modules
 

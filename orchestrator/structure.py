@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from .parts import NAME_PATTERN, Budget, Cache, Compensation, Plan, Retry, When
 from .placeholders import ITEM
-from .problems import Lines, Path, Problem, by_line, did_you_mean, problem_at
-from .tasks import NAME_PATTERN, TaskBase
-from .workflow import BODIES, Workflow, WorkflowTask, task_class
+from .problems import Lines, Path, Problem, by_line, did_you_mean, embedded_depth, problem_at
+from .tasks import PlanTask, TaskBase
+from .workflow import BODIES, Loop, LoopTask, Workflow, WorkflowTask, task_class
 
 #: how deep data may nest: below Python's and pydantic's limits, above any workflow that a person wrote
 MAX_DEPTH = 60
@@ -24,6 +25,16 @@ MAX_NAME = 64
 _NAME = re.compile(NAME_PATTERN.replace("$", r"\Z"))
 _KIND_NAMES = {"llm": "prompt", "model": "prompt", "ask": "prompt", "function": "python", "gate": "when"}
 _TEMPLATES = ("prompt", "system", "agent", "profile", "approval")
+#: keys of a task whose value has keys of its own
+_PARTS = {
+    "when": When,
+    "retry": Retry,
+    "cache": Cache,
+    "budget": Budget,
+    "compensate": Compensation,
+    "loop": Loop,
+    "plan": Plan,
+}
 _MENDS = {
     "string_type": "write text; put it in quotes",
     "string_too_short": "write some text",
@@ -115,13 +126,40 @@ def _task(task: Any, at: Path, lines: Lines | None) -> Iterator[Problem]:
             bare = f"{{{next(iter(task[key]), 'name')}}}"
             message = f"{key} is a mapping: YAML reads a bare {bare} as one"
             yield problem_at((*at, key), lines, message, f'put the text in quotes: {key}: "{bare}"')
+    for key, part in _PARTS.items():
+        yield from _part_keys(task.get(key), part, (*at, key), lines)
     if kind is WorkflowTask:
-        embedded = task["workflow"]
-        if isinstance(embedded, str):
-            message = f"the workflow {embedded[:80]!r} is a file name, and this data has no files"
-            yield problem_at((*at, "workflow"), lines, message, "embed the workflow itself as a mapping")
-        else:
-            yield from _workflow(embedded, (*at, "workflow"), lines)
+        yield from _inner(task["workflow"], (*at, "workflow"), lines)
+    elif kind is LoopTask:
+        yield from _loop(task["loop"], (*at, "loop"), lines)
+    elif kind is PlanTask and not isinstance(task["plan"], Mapping):
+        message = f"plan is {_what(task['plan'])}, and it is a mapping"
+        yield problem_at((*at, "plan"), lines, message, 'write plan: {goal: "…"}')
+
+
+def _loop(loop: Any, at: Path, lines: Lines | None) -> Iterator[Problem]:
+    if not isinstance(loop, Mapping):
+        mend = "write loop: {workflow: {…}, until: {field, op, value}}"
+        yield problem_at(at, lines, f"loop is {_what(loop)}, and it is a mapping", mend)
+        return
+    yield from _part_keys(loop.get("until"), When, (*at, "until"), lines)
+    if "workflow" in loop:
+        yield from _inner(loop["workflow"], (*at, "workflow"), lines)
+
+
+def _inner(embedded: Any, at: Path, lines: Lines | None) -> Iterator[Problem]:
+    if isinstance(embedded, str):
+        message = f"the workflow {embedded[:80]!r} is a file name, and this data has no files"
+        yield problem_at(at, lines, message, "embed the workflow itself as a mapping")
+    else:
+        yield from _workflow(embedded, at, lines)
+
+
+def _part_keys(value: Any, part: type[BaseModel], at: Path, lines: Lines | None) -> Iterator[Problem]:
+    known = _field_keys(part)
+    for key in value if isinstance(value, Mapping) else ():
+        if key not in known:
+            yield problem_at((*at, key), lines, f"{at[-1]} has no key {key!r}", did_you_mean(key, known))
 
 
 def _no_kind(task: Mapping[str, Any], at: Path, lines: Lines | None) -> Iterator[Problem]:
@@ -156,12 +194,12 @@ def _keys(task: Mapping[str, Any], kind: type[TaskBase], at: Path, lines: Lines 
             if elsewhere
             else did_you_mean(key, known)
         )
-        article = "an" if kind.body_kind[0] in "al" else "a"
+        article = "an" if kind.body_kind in ("agent", "approval", "llm") else "a"
         message = f"{article} {kind.body_kind} task has no key {key!r}"
         yield problem_at((*at, key), lines, message, hint)
 
 
-def _field_keys(kind: type[TaskBase]) -> list[str]:
+def _field_keys(kind: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in kind.model_fields.items()]
 
 
@@ -184,7 +222,8 @@ def say(detail: Mapping[str, Any], path: Sequence[int | str] | None = None) -> t
     if kind == "podium":
         return f"{key}: {context['text']}", context["mend"]
     if kind == "missing":
-        return f"{key} is missing", f"add {key}:"
+        outer, _, last = key.rpartition(".")
+        return f"{key} is missing", f"add {last}: under {outer}:" if outer else f"add {key}:"
     if kind == "extra_forbidden":
         return f"unknown key {key!r}", "remove it"
     if kind == "literal_error":
@@ -201,7 +240,9 @@ def say(detail: Mapping[str, Any], path: Sequence[int | str] | None = None) -> t
 def _key(place: list[str]) -> str:
     """How a message names the place: below the task, which the Problem names already."""
     while len(place) > 2 and place[0] == "tasks":
-        place = place[3:] if place[2:3] == ["workflow"] and len(place) > 3 else place[2:]
+        place = place[2:]
+        depth = embedded_depth(place)
+        place = place[depth:] if len(place) > depth else place
     if place[:1] in (["inputs"], ["outputs"]) and len(place) > 1:
         return f"{place[0][:-1]} {place[1]}"
     return ".".join(place)
@@ -211,14 +252,14 @@ def _data_path(place: Sequence[int | str]) -> Path:
     """pydantic's location without the tags of its unions: ("tasks", "brief", "llm", "prompt") loses "llm"."""
     path: list[int | str] = []
     rest = list(place)
-    while rest:
-        path.append(rest.pop(0))
-        if path[-1] == "tasks" and len(path) % 3 == 1 and rest:
-            path.append(rest.pop(0))
-            if rest:
-                rest.pop(0)
-            if rest and rest[0] != "workflow":
-                break
+    while len(rest) > 1 and rest[0] == "tasks":
+        path += rest[:2]
+        rest = rest[3:]
+        depth = embedded_depth(rest)
+        path += rest[:depth]
+        rest = rest[depth:]
+        if not depth:
+            break
     return tuple(part for part in (*path, *rest) if part != "[key]")
 
 

@@ -2,123 +2,39 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    WithJsonSchema,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from ..agents.outputs import OutputType
-from ..memory.errors import UsageError
-from ..memory.money import parse_usd
+from .parts import (
+    MAX_SECONDS,
+    BudgetSpec,
+    CacheSpec,
+    CallableRef,
+    Callables,
+    Compensation,
+    Data,
+    FieldRef,
+    Names,
+    Plan,
+    Retry,
+    TypeSpec,
+    When,
+)
 
 BodyKind = Literal["llm", "agent", "python", "tool", "approval", "workflow", "when", "loop", "plan"]
-Op = Literal["==", "!=", ">", ">=", "<", "<=", "in", "contains"]
+OnFailure = Literal["fail", "skip", "collect"]
 
-NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
-CALLABLE_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
-FIELD_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
-
-
-def _parse_type(spec: Any) -> OutputType:
-    try:
-        return OutputType.of(spec)
-    except UsageError as error:
-        raise PydanticCustomError("podium", "{text}", {"text": error.message, "mend": error.mend}) from None
+#: kinds whose task can be run once for each element
+MAPPABLE = ("llm", "agent", "python", "tool", "workflow")
+#: kinds whose output may be taken from the cache: the others act on the world, ask a person, or hold tasks
+CACHEABLE = ("llm", "agent", "python")
+#: kinds that may say how what they did is undone; loops and plans say it in their own tasks
+UNDOABLE = ("llm", "agent", "python", "tool", "approval", "workflow")
 
 
-def _check_money(amount: str) -> str:
-    try:
-        parse_usd(amount)
-    except UsageError as error:
-        raise PydanticCustomError("podium", "{text}", {"text": error.message, "mend": error.mend}) from None
-    return amount
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-#: stands for the schema of a type written as data, until `schema` makes it a $ref
-TYPE_SCHEMA: dict[str, Any] = {"x-podium": "TypeSpec"}
-
-TypeSpec = Annotated[
-    OutputType,
-    PlainValidator(_parse_type),
-    PlainSerializer(lambda kind: kind.spec),
-    WithJsonSchema(TYPE_SCHEMA),
-]
-Names = Annotated[
-    list[str],
-    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
-]
-CallableRef = Annotated[str, Field(pattern=CALLABLE_PATTERN)]
-Callables = Annotated[
-    list[CallableRef],
-    BeforeValidator(_as_list, json_schema_input_type=CallableRef | list[CallableRef]),
-]
-FieldRef = Annotated[str, Field(pattern=FIELD_PATTERN)]
-Usd = Annotated[
-    str, BeforeValidator(_as_text, json_schema_input_type=str | float), AfterValidator(_check_money)
-]
-
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-}
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
-
-
-class When(_Data):
-    """A condition on a value: {field, op, literal}. Never code."""
-
-    #: an input, a task, a field of one ("task.field"), or `item` inside a map
-    field: FieldRef
-    op: Op
-    value: Any = None
-
-    def holds(self, found: Any) -> bool:
-        """Whether `found`, the value of `field`, meets the condition; what cannot be compared does not."""
-        if self.op in ("==", "!="):
-            same = found == self.value and isinstance(found, bool) == isinstance(self.value, bool)
-            return same if self.op == "==" else not same
-        try:
-            if self.op == "in":
-                return found in self.value
-            return (
-                self.value in found if self.op == "contains" else bool(_COMPARE[self.op](found, self.value))
-            )
-        except TypeError:
-            return False
-
-
-class Retry(_Data):
-    """How often a task is tried, and the seconds before the second attempt (doubled for each further one)."""
-
-    attempts: int = Field(default=3, ge=1, le=20)
-    backoff: float = Field(default=0.5, ge=0, le=3600)
-
-
-class TaskBase(_Data):
+class TaskBase(Data):
     """What every task can say."""
 
     #: the key that makes a mapping a task of this class
@@ -136,6 +52,16 @@ class TaskBase(_Data):
     retry: Retry = Field(default_factory=lambda: Retry.model_validate({}))
     #: seconds that one attempt may take
     timeout: float = Field(default=600.0, gt=0, le=604_800)
+    #: `fail`: the run fails. `skip`: the task counts as skipped; a map leaves the element out of its list.
+    #: `collect`: the task counts as succeeded with the output {"error": {"code", "message", …}}
+    on_failure: OnFailure = "fail"
+    #: None: the task always runs
+    cache: CacheSpec = None
+    #: of the run's ready tasks those with a higher one start first
+    priority: int = Field(default=0, ge=-100, le=100)
+    #: for all attempts of the task and all tasks below it; the run's own budget holds besides
+    budget: BudgetSpec | None = None
+    compensate: Compensation | None = None
 
     @property
     def kind(self) -> BodyKind | Literal["map"]:
@@ -191,8 +117,6 @@ class AgentTask(TaskBase):
     max_total_tokens: int | None = Field(default=None, ge=1)
     #: the first action must be a tool call: small models otherwise answer without looking
     require_tool: bool = False
-    #: US dollars of all calls together
-    budget: Usd | None = None
 
     def templates(self) -> tuple[Any, ...]:
         return (self.agent, self.profile)
@@ -235,6 +159,8 @@ class ApprovalTask(TaskBase):
     body_kind = "approval"
 
     approval: str = Field(min_length=1)
+    #: seconds after which no answer counts as a rejection; None: it waits for ever
+    expires: float | None = Field(default=None, gt=0, le=MAX_SECONDS)
 
     def templates(self) -> tuple[Any, ...]:
         return (self.approval,)
@@ -249,19 +175,23 @@ class WhenTask(TaskBase):
     when: When  # type: ignore[assignment]  # a gate without a condition is none
 
 
-class LoopTask(TaskBase):
-    """Reserved: repetition until a condition holds comes later."""
-
-    body_key = "loop"
-    body_kind = "loop"
-
-    loop: Any
-
-
 class PlanTask(TaskBase):
-    """Reserved: a task that plans further tasks comes later."""
+    """A task that a model plans: a workflow for a goal, whose tasks then run below it.
+
+    Its output is that of the planned workflow: the value if it has one output, else the object of them.
+    """
 
     body_key = "plan"
     body_kind = "plan"
 
-    plan: Any
+    plan: Plan
+    #: the values that the planned workflow gets as its inputs
+    with_: dict[str, Any] = Field(default_factory=dict, alias="with")
+
+    def templates(self) -> tuple[Any, ...]:
+        return (self.plan.goal, self.with_)
+
+
+def callable_name(task: PythonTask | ToolTask) -> str:
+    """The "module:name" that a task calls."""
+    return task.python if isinstance(task, PythonTask) else task.tool

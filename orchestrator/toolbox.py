@@ -12,6 +12,7 @@ from ..memory.content import content_hash
 from ..memory.database import Connection
 from ..memory.errors import TaskError, WaitingForPerson
 from .caller import RunContext, Services
+from .names import in_workflow
 from .placeholders import as_text
 from .processes import PythonWorkers
 
@@ -63,7 +64,7 @@ class TaskTools:
 
     async def _request(self, key: str, step: int, tool: Tool, arguments: dict[str, Any]) -> None:
         new = effects.NewEffect(key, self._task, self._attempt, step, tool.ref, tool.effect, arguments)
-        asks = tool.needs_approval and self._task.split("[")[0] not in self._run.preapproved
+        asks = tool.needs_approval and in_workflow(self._task) not in self._run.preapproved
         status = "requested" if asks else "started"
         await self._services.journal.commit(
             "effect.request",

@@ -9,18 +9,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..agents.outputs import ANY, BOOL, STR, OutputType, list_of, nearest, optional, record
+from ..agents.outputs import ANY, BOOL, STR, OutputType, list_of, nearest, record
 from ..memory.errors import UsageError
+from .parts import GOAL, Compensation, When
 from .placeholders import ITEM, Ref, TemplateError, refs, sole_ref
 from .problems import Lines, Path, Problem, did_you_mean, problem_at
 from .signatures import Signature
-from .tasks import PythonTask, TaskBase, ToolTask, When
-from .workflow import Workflow, WorkflowTask
+from .structure import name_problem
+from .tasks import CACHEABLE, MAPPABLE, UNDOABLE, PlanTask, PythonTask, TaskBase, ToolTask, callable_name
+from .when_check import when_problem
+from .workflow import LoopTask, Workflow, task_sources, workflow_path, workflow_task
 
 _TEMPLATE_KEYS = ("prompt", "system", "agent", "profile", "approval", "with_")
-_ORDERED = (">", ">=", "<", "<=")
-#: kinds whose task can be run once for each element
-_MAPPABLE = ("llm", "agent", "python", "tool", "workflow")
+_NO_CACHE = {
+    "tool": "remove cache: a call that was made is recorded anyway",
+    "approval": "remove cache: a person is asked each time",
+    "when": "remove cache: a condition costs nothing",
+}
 
 
 @dataclass(slots=True)
@@ -53,6 +58,8 @@ class Checker:
             self._types[name] = ANY  # for as long as it is being found out: an embedded type may ask again
             task = self.workflow.tasks[name]
             one = self._one_type(name, task)
+            if task.on_failure == "collect":
+                one = ANY  # {"error": …} may stand in its place
             self._types[name] = list_of(one) if task.map is not None else one
         return self._types[name]
 
@@ -70,15 +77,18 @@ class Checker:
     def _one_type(self, name: str, task: TaskBase) -> OutputType:
         if task.output_type is not None:
             return task.output_type
-        if isinstance(task, WorkflowTask):
-            return self._inner(name, task).outputs_type()
+        inner = self._inner(name, task)
+        if inner is not None:
+            return inner.outputs_type()
         if isinstance(task, PythonTask | ToolTask):
             signature = self.signatures.get(callable_name(task))
             return signature.returns if signature and signature.returns else ANY
         return {"llm": STR, "agent": STR, "when": BOOL}.get(task.body_kind, ANY)
 
-    def _inner(self, name: str, task: WorkflowTask) -> Checker:
-        return Checker(task.workflow, (*self.at, "tasks", name, "workflow"), self.lines, self.signatures)
+    def _inner(self, name: str, task: TaskBase) -> Checker | None:
+        flow = workflow_task(task)
+        at = (*self.at, "tasks", name, *workflow_path(task))
+        return None if flow is None else Checker(flow, at, self.lines, self.signatures)
 
     def _say(self, path: Path, message: str, mend: str) -> Problem:
         return problem_at((*self.at, *path), self.lines, message, mend)
@@ -103,14 +113,6 @@ class Checker:
 
     def _task(self, name: str, task: TaskBase) -> Iterator[Problem]:
         at: Path = ("tasks", name)
-        if task.body_kind in ("loop", "plan"):
-            message = f"{task.body_kind} tasks come in a later version"
-            mend = (
-                "use map, or write the tasks out"
-                if task.body_kind == "loop"
-                else "plan beforehand: podium plan"
-            )
-            yield self._say((*at, task.body_kind), message, mend)
         if task.map is not None:
             yield from self._map(name, task)
         if task.when is not None:
@@ -122,10 +124,21 @@ class Checker:
             tree = getattr(task, key, None)
             if tree:
                 yield from self._template((*at, key.rstrip("_")), tree, task)
-        if isinstance(task, WorkflowTask):
-            yield from self._workflow(name, task)
+        if task.cache is not None and task.body_kind not in CACHEABLE:
+            mend = _NO_CACHE.get(task.body_kind, "put cache: on the tasks inside it")
+            yield self._say((*at, "cache"), f"a task of kind {task.body_kind} cannot be cached", mend)
+        if task.compensate is not None:
+            yield from self._compensate(name, task, task.compensate)
+        inner = self._inner(name, task)
+        if inner is not None:
+            yield from self._workflow(name, task, inner)
+        if isinstance(task, LoopTask) and inner is not None:
+            yield from self._loop(name, task, inner)
+        elif isinstance(task, PlanTask):
+            yield from self._plan(at, task)
         elif isinstance(task, PythonTask | ToolTask):
-            yield from self._call(name, task)
+            yield from self._call(at, callable_name(task), task.with_, task)
+            yield from self._returns(at, task)
 
     def _dangling_need(self, src: str) -> tuple[str, str]:
         if src in self.workflow.inputs:
@@ -134,8 +147,10 @@ class Checker:
 
     def _map(self, name: str, task: TaskBase) -> Iterator[Problem]:
         at: Path = ("tasks", name, "map")
-        if task.body_kind not in _MAPPABLE:
-            yield self._say(at, f"a task of kind {task.body_kind} cannot be mapped", "remove map")
+        if task.body_kind not in MAPPABLE:
+            holds = task.body_kind in ("loop", "plan")
+            mend = "put it into a workflow, and map that workflow" if holds else "remove map"
+            yield self._say(at, f"a task of kind {task.body_kind} cannot be mapped", mend)
         wrong = list(self._ref(at, str(task.map), None, written=str(task.map)))
         yield from wrong
         found = self._found(Ref.parse(str(task.map)), None)
@@ -219,39 +234,119 @@ class Checker:
         if found:
             yield self._say(at, *found)
 
-    def _workflow(self, name: str, task: WorkflowTask) -> Iterator[Problem]:
-        inputs = task.workflow.inputs
-        yield from self._inner(name, task).problems()
-        for key in task.with_:
-            if key not in inputs:
-                message = f"the workflow {task.workflow.name} has no input {key!r}"
-                yield self._say(("tasks", name, "with", key), message, did_you_mean(key, inputs))
-        for key, declared in inputs.items():
-            if key in task.with_:
-                yield from self._fits(("tasks", name, "with", key), key, declared.type, task.with_[key], task)
+    def _workflow(self, name: str, task: TaskBase, inner: Checker) -> Iterator[Problem]:
+        """The workflow in a task, and whether `with` fills its inputs."""
+        flow, given = inner.workflow, getattr(task, "with_", {})
+        yield from inner.problems()
+        for key in given:
+            if key not in flow.inputs:
+                message = f"the workflow {flow.name} has no input {key!r}"
+                yield self._say(("tasks", name, "with", key), message, did_you_mean(key, flow.inputs))
+        for key, declared in flow.inputs.items():
+            if key in given:
+                yield from self._fits(("tasks", name, "with", key), key, declared.type, given[key], task)
             elif declared.required:
-                message = f"the input {key} of the workflow {task.workflow.name} is not filled"
+                message = f"the input {key} of the workflow {flow.name} is not filled"
                 yield self._say(("tasks", name), message, f'add it under with: {key}: "{{…}}"')
 
-    def _call(self, name: str, task: PythonTask | ToolTask) -> Iterator[Problem]:
-        signature = self.signatures.get(callable_name(task))
+    def _loop(self, name: str, task: LoopTask, inner: Checker) -> Iterator[Problem]:
+        """What an iteration hands to the next, and the question that ends the loop."""
+        at: Path = ("tasks", name, "loop")
+        flow, until = task.loop.workflow, task.loop.until
+        try:
+            outputs = flow.output_refs()
+        except TemplateError:
+            return  # reported where it stands
+        for key in outputs:
+            declared = flow.inputs.get(key)
+            found = inner._found(outputs[key], None)
+            if declared is not None and found is not None and not declared.type.accepts(found):
+                message = (
+                    f"the output {key} is {found}, and the next iteration's input {key} is {declared.type}"
+                )
+                mend = f"make the output {key} {declared.type}, or rename it"
+                yield self._say((*at, "workflow", "outputs", key), message, mend)
+        asked = Ref.parse(until.field)
+        if asked.name not in outputs:
+            message = f"until asks for {asked.name!r}, which is no output of the workflow {flow.name}"
+            yield self._say((*at, "until", "field"), message, did_you_mean(asked.name, outputs))
+            return
+        whole = inner._found(outputs[asked.name], None)
+        kind = whole.field(asked.path) if whole is not None else None
+        if whole is not None and kind is None:
+            yield self._say((*at, "until", "field"), *self._no_field(asked, whole, until.field))
+        wrong = when_problem(until, kind) if kind is not None else None
+        if wrong:
+            yield self._say((*at, "until"), *wrong)
+
+    def _plan(self, at: Path, task: PlanTask) -> Iterator[Problem]:
+        yield from self._template((*at, "plan", "goal"), task.plan.goal, task)
+        for key in task.with_:
+            wrong = name_problem(key)
+            if key == GOAL:
+                wrong = "a planned workflow has its goal as the input goal", "give this value another name"
+            if wrong:
+                yield self._say((*at, "with", key), *wrong)
+
+    def _compensate(self, name: str, task: TaskBase, undo: Compensation) -> Iterator[Problem]:
+        at: Path = ("tasks", name, "compensate")
+        if task.map is not None or task.body_kind not in UNDOABLE:
+            what = "map" if task.map is not None else f"task of kind {task.body_kind}"
+            mend = (
+                "remove compensate: a condition changes nothing"
+                if task.body_kind == "when"
+                else "put compensate: on the tasks of a workflow in it"
+            )
+            yield self._say(at, f"a {what} cannot be compensated", mend)
+            return
+        yield from self._template((*at, "with"), undo.with_, task)
+        yield from self._call(at, undo.python, undo.with_, task)
+        try:
+            read = refs(undo.with_)
+        except TemplateError:
+            return
+        for ref in read:
+            if ref.name != name and ref.name in self.workflow.tasks and not self._is_before(ref.name, task):
+                message = f"{{{ref}}} may not be there yet: {ref.name} does not come before {name}"
+                after = self._is_before(name, self.workflow.tasks[ref.name])
+                mend = f"read {{{name}}} or an input" if after else f"add needs: {ref.name}"
+                yield self._say((*at, "with"), message, mend)
+
+    def _is_before(self, name: str, task: TaskBase) -> bool:
+        """Whether the task `name` is done, or skipped, whenever `task` starts."""
+        seen, todo = set[str](), [task]
+        while todo:
+            found = task_sources(todo.pop())
+            if name in found:
+                return True
+            todo += [self.workflow.tasks[n] for n in found - seen if n in self.workflow.tasks]
+            seen |= found
+        return False
+
+    def _call(self, at: Path, called: str, given: Mapping[str, Any], task: TaskBase) -> Iterator[Problem]:
+        """Whether `given`, the `with` at `at`, fills the parameters of the function `called`."""
+        signature = self.signatures.get(called)
         if signature is None or signature.error:
             return  # a reference that cannot be imported is reported by `graph`, once
-        at: Path = ("tasks", name, "with")
         known = {parameter.name: parameter for parameter in signature.parameters}
-        for key, value in task.with_.items():
+        for key, value in given.items():
             if key in known:
-                yield from self._fits((*at, key), key, known[key].type or ANY, value, task)
+                yield from self._fits((*at, "with", key), key, known[key].type or ANY, value, task)
             elif not signature.takes_any:
-                message = f"{callable_name(task)} has no parameter {key!r}"
-                yield self._say((*at, key), message, did_you_mean(key, known))
+                message = f"{called} has no parameter {key!r}"
+                yield self._say((*at, "with", key), message, did_you_mean(key, known))
         for parameter in signature.parameters:
-            if parameter.required and parameter.name not in task.with_:
-                message = f"the parameter {parameter.name} of {callable_name(task)} is not filled"
-                yield self._say(("tasks", name), message, f'add it under with: {parameter.name}: "{{…}}"')
-        if task.output is not None and signature.returns and not task.output.accepts(signature.returns):
+            if parameter.required and parameter.name not in given:
+                message = f"the parameter {parameter.name} of {called} is not filled"
+                yield self._say(at, message, f'add it under with: {parameter.name}: "{{…}}"')
+
+    def _returns(self, at: Path, task: PythonTask | ToolTask) -> Iterator[Problem]:
+        signature = self.signatures.get(callable_name(task))
+        if signature is None or task.output is None or not signature.returns:
+            return
+        if not task.output.accepts(signature.returns):
             message = f"declares output {task.output}, and {callable_name(task)} returns {signature.returns}"
-            yield self._say(("tasks", name, "output"), message, f"write output: {signature.returns}")
+            yield self._say((*at, "output"), message, f"write output: {signature.returns}")
 
     def _fits(self, path: Path, key: str, wanted: OutputType, tree: Any, task: TaskBase) -> Iterator[Problem]:
         """Problems of filling something of type `wanted` with a tree of literals and placeholders."""
@@ -289,51 +384,6 @@ class Checker:
                 )
                 return
             yield from self._fits((*path, name), f"{key}.{name}", kind, value, task)
-
-
-def callable_name(task: PythonTask | ToolTask) -> str:
-    """The "module:name" that a task calls."""
-    return task.python if isinstance(task, PythonTask) else task.tool
-
-
-def when_problem(when: When, kind: OutputType) -> tuple[str, str] | None:
-    """Why a condition cannot be asked of a value of type `kind`, and the mend; None: it can."""
-    bare = kind.inner if kind.kind == "optional" and kind.inner else kind
-    if bare.kind == "any":
-        return None
-    if when.op in _ORDERED:
-        if bare.kind not in ("int", "float"):
-            return (
-                f"{when.field} is {kind}: {when.op} compares numbers only",
-                "use == or !=, or make it a number",
-            )
-        return _literal(when, OutputType("float"), when.value)
-    if when.op == "in":
-        if not isinstance(when.value, list) or not when.value:
-            return "in needs a list of values", "write value: [a, b]"
-        return next((wrong for value in when.value if (wrong := _literal(when, kind, value))), None)
-    if when.op == "contains":
-        if bare.kind in ("str", "enum"):
-            return _literal(when, STR, when.value)
-        if bare.kind in ("record", "dict", "object"):
-            return _literal(when, STR, when.value)
-        inner = bare.item()
-        if inner is None:
-            return f"{when.field} is {kind} and contains nothing", "use =="
-        return _literal(when, inner, when.value)
-    return _literal(when, optional(kind), when.value)
-
-
-def _literal(when: When, kind: OutputType, value: Any) -> tuple[str, str] | None:
-    try:
-        kind.validate(value)
-    except ValueError:
-        bare = kind.inner if kind.kind == "optional" and kind.inner else kind
-        mend = (
-            did_you_mean(str(value), bare.values) if bare.values else f"compare with a value of type {bare}"
-        )
-        return f"{when.field} is never {value!r}: it is {bare}", mend
-    return None
 
 
 def _unescaped(tree: Any) -> Any:

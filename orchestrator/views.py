@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..memory import reads
+from ..memory import reads, totals
 from ..memory.database import Database
 from ..memory.money import NANO, format_usd
 from ..memory.reads import AttemptRecord, CallRecord, EffectRecord, RunRecord, TaskRecord
+from ..memory.totals import CallTotal, ChildCount, EffectTotal, RouteTotal
 
 if TYPE_CHECKING:
     from .placeholders import Ref
     from .workflow import Workflow
 
 #: exit code of the CLI by status; a failed run has its error's own
-EXIT_CODES = {"succeeded": 0, "stopped": 4, "waiting": 7, "cancelled": 1, "failed": 1}
+EXIT_CODES = {"succeeded": 0, "stopped": 4, "waiting": 7, "paused": 7, "cancelled": 1, "failed": 1}
+#: failed tasks below others that an outline names
+NAMED = 20
+
+
+@dataclass(frozen=True)
+class Below:
+    """What is below a task: elements of a map, tasks of a sub-workflow, iterations of a loop."""
+
+    #: status → number of its children
+    counts: Mapping[str, int]
+    #: of everything below it, however deep
+    attempts: int
+    #: of everything below it and of itself
+    calls: int
+    cost_nano: int
+    models: tuple[str, ...]
+    #: the first of those that failed, however deep
+    failed: tuple[TaskRecord, ...]
+    #: how many failed in all
+    failures: int
+
+    @property
+    def children(self) -> int:
+        return sum(self.counts.values())
 
 
 @dataclass(frozen=True)
 class TaskView:
-    """A task of a run, with what its calls came to."""
+    """A task of a run, with what its own calls came to; with `below` they are counted there."""
 
     record: TaskRecord
     cost_nano: int
@@ -32,12 +57,24 @@ class TaskView:
     models: tuple[str, ...]
     database: Database
     tenant: str
+    #: only in `Run.outline`, and where there is something below the task
+    below: Below | None = None
 
     def __getattr__(self, name: str) -> Any:
         """The columns of the task's row: name, kind, status, attempts, approval_text, …"""
         if name.startswith("_") or name not in TaskRecord.__slots__:
             raise AttributeError(name)
         return getattr(self.record, name)
+
+    @property
+    def all_models(self) -> tuple[str, ...]:
+        """The models of its calls and of those below it."""
+        return self.models if self.below is None else self.below.models
+
+    @property
+    def all_cost_nano(self) -> int:
+        """Nano-dollars of its calls and of those below it."""
+        return self.cost_nano if self.below is None else self.below.cost_nano
 
     def output(self) -> Any:
         """What the task came to; None while it has not succeeded."""
@@ -65,7 +102,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """queued, running, waiting, succeeded, failed, cancelled or stopped (by its budget)."""
+        """queued, running, waiting, paused, succeeded, failed, cancelled or stopped (by its budget)."""
         return self.record.status
 
     @property
@@ -94,20 +131,58 @@ class Run:
         """All tasks in the workflow's order; elements and tasks of sub-workflows after those of the run."""
         with self._database.read() as connection:
             records = reads.tasks(connection, self.id)
-        calls: dict[str, list[CallRecord]] = {}
-        for call in self.calls:
-            calls.setdefault(call.task, []).append(call)
+            calls = _by_task(totals.call_totals(connection, self.id))
         return [self._view(record, calls.get(record.name, [])) for record in records]
 
-    def _view(self, record: TaskRecord, calls: list[CallRecord]) -> TaskView:
-        cost = sum(call.cost_nano or 0 for call in calls)
-        models = tuple(dict.fromkeys(call.model for call in calls))
-        return TaskView(record, cost, len(calls), models, self._database, self.record.tenant)
+    @cached_property
+    def outline(self) -> list[TaskView]:
+        """The tasks of the run's own workflow; what is below each is summed up by the database, so that a map
+        of 10,000 elements costs no more than a small one.
+        """
+        with self._database.read() as connection:
+            records = reads.tasks(connection, self.id, own=True)
+            counts = totals.child_counts(connection, self.id)
+            calls = _by_task(totals.call_totals(connection, self.id, top=True))
+            failed = totals.failed_below(connection, self.id, limit=NAMED) if counts else []
+        families: dict[str, list[ChildCount]] = {}
+        for count in counts:
+            families.setdefault(count.top, []).append(count)
+        return [
+            self._view(record, [], _below(families[record.name], calls.get(record.name, []), failed))
+            if record.name in families
+            else self._view(record, calls.get(record.name, []))
+            for record in records
+        ]
 
-    @property
+    def _view(self, record: TaskRecord, calls: Sequence[CallTotal], below: Below | None = None) -> TaskView:
+        cost, count = sum(call.cost_nano for call in calls), sum(call.calls for call in calls)
+        models = tuple(dict.fromkeys(call.model for call in calls))
+        return TaskView(record, cost, count, models, self._database, self.record.tenant, below)
+
+    @cached_property
     def waiting(self) -> list[TaskView]:
         """Tasks that wait for a person; `approval_text` is the question."""
-        return [task for task in self.tasks if task.record.status == "waiting"]
+        with self._database.read() as connection:
+            records = reads.tasks(connection, self.id, statuses=("waiting",))
+        return [self._view(record, []) for record in records]
+
+    @cached_property
+    def calls_made(self) -> int:
+        """How many model calls it made so far."""
+        with self._database.read() as connection:
+            return sum(total.calls for total in totals.call_totals(connection, self.id, top=True))
+
+    @cached_property
+    def routes(self) -> list[RouteTotal]:
+        """The model calls, summed up by task of the run's own workflow, model and status."""
+        with self._database.read() as connection:
+            return totals.route_totals(connection, self.id)
+
+    @cached_property
+    def effect_totals(self) -> list[EffectTotal]:
+        """The tool calls, summed up by task of the run's own workflow, tool and status."""
+        with self._database.read() as connection:
+            return totals.effect_totals(connection, self.id)
 
     @cached_property
     def calls(self) -> list[CallRecord]:
@@ -118,6 +193,16 @@ class Run:
     def attempts(self) -> list[AttemptRecord]:
         with self._database.read() as connection:
             return reads.attempts(connection, self.id)
+
+    @cached_property
+    def own(self) -> tuple[list[CallRecord], list[AttemptRecord], list[EffectRecord]]:
+        """Calls, attempts and tool calls of the run's own tasks, without those of anything below them."""
+        with self._database.read() as connection:
+            return (
+                reads.calls(connection, self.id, own=True),
+                reads.attempts(connection, self.id, own=True),
+                reads.effects(connection, self.id, own=True),
+            )
 
     @cached_property
     def effects(self) -> list[EffectRecord]:
@@ -178,11 +263,32 @@ class Run:
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{escape(t.record.name)}</td><td>{t.record.kind}</td><td>{t.record.status}</td>"
-            f"<td>{escape(', '.join(t.models))}</td><td>{format_usd(t.cost_nano)}</td></tr>"
-            for t in self.tasks
+            f"<td>{escape(', '.join(t.all_models))}</td><td>{format_usd(t.all_cost_nano)}</td></tr>"
+            for t in self.outline
         )
         head = "<tr><th>task</th><th>kind</th><th>status</th><th>model</th><th>USD</th></tr>"
         return (
             f"<p><b>{escape(self.workflow)}</b> <code>{self.id}</code>: {self.status}, "
             f"{format_usd(self.cost_nano)} USD</p><table>{head}{rows}</table>"
         )
+
+
+def _by_task(found: Iterable[CallTotal]) -> dict[str, list[CallTotal]]:
+    tasks: dict[str, list[CallTotal]] = {}
+    for total in found:
+        tasks.setdefault(total.task, []).append(total)
+    return tasks
+
+
+def _below(counts: Sequence[ChildCount], calls: Sequence[CallTotal], failed: Sequence[TaskRecord]) -> Below:
+    top = counts[0].top
+    direct = sorted((count for count in counts if count.direct), key=lambda count: -count.tasks)
+    return Below(
+        counts={count.status: count.tasks for count in direct},
+        attempts=sum(count.attempts for count in counts),
+        calls=sum(call.calls for call in calls),
+        cost_nano=sum(call.cost_nano for call in calls),
+        models=tuple(dict.fromkeys(call.model for call in calls)),
+        failed=tuple(task for task in failed if task.name.startswith((f"{top}[", f"{top}/"))),
+        failures=sum(count.tasks for count in counts if count.status == "failed"),
+    )

@@ -24,28 +24,25 @@ from pydantic import (
 
 from ..agents.outputs import OutputType
 from .builder import Builder, InputRef, TaskRef
-from .placeholders import ITEM, Ref, refs
+from .parts import Budget, Cache, Compensation, Data, FieldRef, Plan, PlanTool, Retry, TypeSpec, When
+from .placeholders import ITEM, Ref, TemplateError, refs
 from .problems import Lines, Problem, WorkflowError
 from .tasks import (
     AgentTask,
     ApprovalTask,
-    FieldRef,
     LlmTask,
-    LoopTask,
     PlanTask,
     PythonTask,
-    Retry,
     TaskBase,
     ToolTask,
-    TypeSpec,
-    When,
     WhenTask,
 )
 
 __all__ = [
-    "AgentTask", "ApprovalTask", "Edge", "Input", "InputRef", "LlmTask", "LoopTask", "PlanTask", "Problem",
-    "PythonTask", "Retry", "Task", "TaskBase", "TaskRef", "ToolTask", "When", "WhenTask", "Workflow",
-    "WorkflowError", "WorkflowTask", "task_class",
+    "AgentTask", "ApprovalTask", "Budget", "Cache", "Compensation", "Edge", "Input", "InputRef", "LlmTask",
+    "Loop", "LoopTask", "Plan", "PlanTask", "Problem", "PythonTask", "Retry", "Task", "TaskBase", "TaskRef",
+    "ToolTask", "When", "WhenTask", "Workflow", "WorkflowError", "WorkflowTask", "task_class",
+    "workflow_task",
 ]  # fmt: skip
 
 
@@ -94,6 +91,33 @@ class WorkflowTask(TaskBase):
         return (self.with_,)
 
 
+class Loop(Data):
+    """A workflow that is repeated until a condition on its outputs holds."""
+
+    #: an output with the name of an input is that input in the next iteration; the other inputs stay
+    workflow: Workflow
+    #: `field` is an output of the iteration that ended, or a field of one
+    until: When
+    #: iterations
+    max: int = Field(default=10, ge=1, le=1000)
+    #: when the last iteration still does not meet it: take its outputs, or fail
+    on_max: Literal["accept", "fail"] = "accept"
+
+
+class LoopTask(TaskBase):
+    """Repetition until a condition holds; its output is the object of the last iteration's outputs."""
+
+    body_key = "loop"
+    body_kind = "loop"
+
+    loop: Loop
+    #: inputs of the first iteration
+    with_: dict[str, Any] = Field(default_factory=dict, alias="with")
+
+    def templates(self) -> tuple[Any, ...]:
+        return (self.with_,)
+
+
 _CLASSES: tuple[type[TaskBase], ...] = (
     LlmTask, AgentTask, PythonTask, ToolTask, ApprovalTask, WorkflowTask, LoopTask, PlanTask,
 )  # fmt: skip
@@ -107,6 +131,18 @@ def task_class(data: Mapping[str, Any]) -> type[TaskBase] | None:
     if not found and "when" in data and "map" not in data:
         return WhenTask
     return found[0] if len(found) == 1 else None
+
+
+def workflow_task(task: TaskBase) -> Workflow | None:
+    """The workflow that a task of kind workflow or loop holds; None: it is another kind."""
+    if isinstance(task, WorkflowTask):
+        return task.workflow
+    return task.loop.workflow if isinstance(task, LoopTask) else None
+
+
+def workflow_path(task: TaskBase) -> tuple[str, ...]:
+    """Where `workflow_task(task)` stands in the task's data."""
+    return ("loop", "workflow") if isinstance(task, LoopTask) else ("workflow",)
 
 
 def _tag(value: Any) -> str | None:
@@ -205,7 +241,7 @@ class Workflow(Builder, BaseModel):
             data["description"] = self.description
         if self.inputs:
             data["inputs"] = {name: declared.to_data() for name, declared in self.inputs.items()}
-        data["tasks"] = {name: _task_data(task) for name, task in self.tasks.items()}
+        data["tasks"] = {name: _fields_data(task) for name, task in self.tasks.items()}
         if self.outputs:
             data["outputs"] = dict(self.outputs)
         return data
@@ -261,24 +297,36 @@ def task_refs(task: TaskBase) -> Iterator[Ref]:
     yield from _without_item(task, refs(task.templates()))
 
 
+def task_sources(task: TaskBase) -> set[str]:
+    """The names a task reads or needs; what its broken templates hide is left out."""
+    found = set(task.needs)
+    try:
+        found.update(ref.name for ref in task_refs(task))
+    except TemplateError:
+        if task.map is not None:
+            found.add(task.map.split(".")[0])
+    return found
+
+
 def _without_item(task: TaskBase, found: list[Ref]) -> Iterator[Ref]:
     return (ref for ref in found if ref.name != ITEM or task.map is None)
 
 
 @lru_cache
-def _defaults(kind: type[TaskBase]) -> tuple[tuple[str, str, Any], ...]:
-    """(field, key in data, default) of a class of tasks."""
+def _defaults(kind: type[BaseModel]) -> tuple[tuple[str, str, Any], ...]:
+    """(field, key in data, default) of a class of tasks, or of a part of them."""
     return tuple(
         (name, info.alias or name, info.get_default(call_default_factory=True))
         for name, info in kind.model_fields.items()
     )
 
 
-def _task_data(task: TaskBase) -> dict[str, Any]:
+def _fields_data(model: BaseModel) -> dict[str, Any]:
+    """The fields of a task or of a part of one that are not at their defaults."""
     return {
         key: _plain(value)
-        for name, key, default in _defaults(type(task))
-        if (value := getattr(task, name)) != default or name == task.body_key
+        for name, key, default in _defaults(type(model))
+        if (value := getattr(model, name)) != default
     }
 
 
@@ -287,9 +335,19 @@ def _plain(value: Any) -> Any:
         return value.spec
     if isinstance(value, Workflow):
         return value.to_data()
+    if isinstance(value, When):
+        return value.model_dump()
     if isinstance(value, BaseModel):
-        return value.model_dump(exclude_defaults=isinstance(value, Retry))
+        data = _fields_data(value)
+        if isinstance(value, Cache):
+            return data or True
+        short = "usd" if isinstance(value, Budget) else "ref" if isinstance(value, PlanTool) else ""
+        return data[short] if list(data) == [short] else data
+    if isinstance(value, list):
+        return [_plain(element) for element in value]
     return value
 
 
 Workflow.model_rebuild()
+Loop.model_rebuild()
+LoopTask.model_rebuild()

@@ -59,6 +59,10 @@ class ModelSpec(BaseModel):
     replicas: int = Field(default=1, ge=1, le=64)
     #: requests a replica works on at the same time
     concurrency: int = Field(default=1, ge=1, le=1024)
+    #: calls at the same time at most, of all engines of a database together; for endpoints that say so
+    max_concurrent: int | None = Field(default=None, ge=1)
+    #: calls that begin in any minute at most, likewise; a tenth of them may begin at once
+    calls_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     resources: Resources = Resources()
     #: openai only: address of the endpoint, e.g. http://localhost:11434/v1
     base_url: str | None = None

@@ -7,10 +7,16 @@ from typing import Any
 
 from podium.memory import ledger, reads, runs
 from podium.memory.chat import Completion, Usage
+from podium.memory.content import Encoded
 from podium.memory.database import Database
+from podium.memory.graphs import NewEdge, NewTask
 from podium.memory.ledger import NewCall
 from podium.memory.reads import RunRecord, TaskRecord
-from podium.memory.runs import Finish, NewEdge, NewRun, NewTask
+from podium.memory.runs import NewRun
+from podium.memory.steps import Finish, Start, Step, advance
+
+#: seconds, UTC: when attempts began
+BEGUN = 1_700_000_000.0
 
 
 def new_run(run_id: str = "r1", **changes: Any) -> NewRun:
@@ -34,15 +40,28 @@ def claimed(database: Database, run_id: str = "r1", **changes: Any) -> int:
     return database.transact(lambda c: runs.claim(c, run_id, "h.p.e1", 0))
 
 
+def step(database: Database, *made: Step, run_id: str = "r1", epoch: int = 1) -> None:
+    """Commit steps in one go."""
+    database.transact(lambda c: advance(c, run_id, epoch, made))
+
+
 def begin(database: Database, task: str, run_id: str = "r1", epoch: int = 1) -> int:
-    return database.transact(lambda c: runs.start_task(c, run_id, epoch, task))
+    """Begin the next attempt; its number."""
+    number = task_records(database, run_id)[task].attempts + 1
+    step(database, Start(task, number, BEGUN), run_id=run_id, epoch=epoch)
+    return number
+
+
+def ended(task: str, attempt: int, status: str = "succeeded", output: Any = None, **changes: Any) -> Finish:
+    """The step that ends an attempt; a success has an output."""
+    encoded = Encoded.of(output) if status == "succeeded" else None
+    return Finish(task, attempt, status, BEGUN, output=encoded, **changes)
 
 
 def succeed(database: Database, task: str, output: Any = None, run_id: str = "r1", **changes: Any) -> None:
     """Begin and end an attempt."""
     attempt = begin(database, task, run_id)
-    finish = Finish(task, attempt, "succeeded", output=output, **changes)
-    database.transact(lambda c: runs.finish_task(c, run_id, 1, finish))
+    step(database, ended(task, attempt, output=output, **changes), run_id=run_id)
 
 
 def record(database: Database, run_id: str = "r1") -> RunRecord:

@@ -21,9 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,14 @@ STOP_GRACE_S = 2.0
 OBJECT_STORE_BYTES = 100_000_000
 #: a unix socket's path has at most 107 bytes, and Ray adds about 66 to its temp dir
 _TEMP_DIR_LIMIT = 36
-#: Ray ends a driver 60 s after its head died; ours lives on, to report it or to go on without
-_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
+#: what only a driver gets. Ray ends one 60 s after its head died; ours lives on, to report it or to connect
+#: to another one. And it would tell a dead head what it did for 5 s before it let go.
+_DRIVER = {
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "3600",
+    "RAY_task_events_shutdown_flush_timeout_ms": "1000",
+    # a call that comes while this process is between two heads must not start a third
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class ClusterInfo:
     session: int
     #: gcs_server and raylet, without which there is no head
     processes: tuple[Process, ...]
+    #: what `start_head` was given, so that `revive_head` can do it again
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -92,25 +100,50 @@ def start_head(
         ClusterError: Ray does not start.
         ConfigError: the home or the temp dir cannot be used.
     """
+    options = {
+        "dashboard": dashboard,
+        "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+        "dashboard_port": dashboard_port,
+    }
+    home = home.expanduser().resolve()
+    with _lock(home):
+        return _start(home, _read(home / "cluster.json"), options)
+
+
+def revive_head(home: Path) -> ClusterInfo:
+    """Start the home's head anew, as it was started before, if it died; give the one that runs otherwise.
+
+    Raises:
+        ClusterError: Ray does not start, or the head was stopped on purpose (`stop_head`).
+    """
     home = home.expanduser().resolve()
     with _lock(home):
         found = _read(home / "cluster.json")
-        if found is not None and found.alive():
-            return found
-        if found is not None:
-            end(found.members(), STOP_GRACE_S)  # half a head
-        temp_dir = _temp_dir(home)
-        token_path = _token_file(home)
-        port = _free_port(dashboard_port or DEFAULT_DASHBOARD_PORT) if dashboard else None
-        command = _command(temp_dir, port, num_cpus, num_gpus)
-        try:
-            session = _launch(command, _environment(token_path), home)
-            info = _describe(session, temp_dir, token_path, port)
-        except ClusterError:
-            shutil.rmtree(temp_dir, ignore_errors=True)
-            raise
-        _write(home / "cluster.json", json.dumps(asdict(info), default=str, indent=2))
-        return info
+        if found is None:
+            raise ClusterError("no Ray head runs for this home", mend="start it with `podium up`")
+        return _start(home, found, found.options)
+
+
+def _start(home: Path, found: ClusterInfo | None, options: Mapping[str, Any]) -> ClusterInfo:
+    """A new head, unless the one that was found lives. The caller holds the home's lock."""
+    if found is not None and found.alive():
+        return found
+    if found is not None:
+        end(found.members(), STOP_GRACE_S)  # half a head
+    temp_dir = _temp_dir(home)
+    token_path = _token_file(home)
+    wanted = options["dashboard_port"] or DEFAULT_DASHBOARD_PORT
+    port = _free_port(wanted) if options["dashboard"] else None
+    command = _command(temp_dir, port, options["num_cpus"], options["num_gpus"])
+    try:
+        session = _launch(command, _environment(token_path), home)
+        info = replace(_describe(session, temp_dir, token_path, port), options=dict(options))
+    except ClusterError:
+        shutil.rmtree(temp_dir, ignore_errors=True)
+        raise
+    _write(home / "cluster.json", json.dumps(asdict(info), default=str, indent=2))
+    return info
 
 
 def cluster_info(home: Path) -> ClusterInfo | None:
@@ -125,7 +158,7 @@ def connect(info: ClusterInfo) -> None:
     Raises:
         ClusterError: the head does not answer, or this process is connected to another cluster.
     """
-    os.environ.update(_client_environment(info.token_path) | {_PATIENCE: "3600"})
+    os.environ.update(_client_environment(info.token_path) | _DRIVER)
     os.environ.pop("RAY_AUTH_TOKEN", None)
     import ray
     from ray.exceptions import RayError
@@ -156,7 +189,9 @@ def _reread_environment() -> None:
     """Ray reads its environment when it is imported, which may have been long ago, for another home."""
     raylet: Any = importlib.import_module("ray._raylet")
     constants: Any = importlib.import_module("ray._private.ray_constants")
+    hook: Any = importlib.import_module("ray._private.auto_init_hook")
     constants.ENABLE_RAY_CLUSTER = False
+    hook.enable_auto_connect = False
     raylet.Config.initialize("")
     raylet.AuthenticationTokenLoader.instance().reset_cache()
 
@@ -211,6 +246,7 @@ def _read(record: Path) -> ClusterInfo | None:
             temp_dir=Path(data["temp_dir"]),
             session=int(data["session"]),
             processes=tuple(Process(int(p["pid"]), int(p["started"])) for p in data["processes"]),
+            options=dict(data["options"]),
         )
     except FileNotFoundError:
         return None
@@ -247,7 +283,8 @@ def _client_environment(token_path: Path) -> dict[str, str]:
 
 
 def _environment(token_path: Path) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", _PATIENCE)}
+    others = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", *_DRIVER)
+    inherited = {k: v for k, v in os.environ.items() if k not in others}
     return (
         inherited
         | _client_environment(token_path)

@@ -5,6 +5,8 @@
         engine: llamacpp
         source: smollm2-135m
         price: {input: 0.08, output: 0.28}    # USD per million tokens
+        max_concurrent: 8                     # calls at the same time, of all engines together
+        calls_per_minute: 60                  # calls that begin in any minute, likewise
     policy: {kind: cheapest}
 
 Relative paths in `source` are meant from the pool file's folder. Nothing in the file is expanded or run; keys

@@ -22,10 +22,13 @@ from .cluster import NAMESPACE
 from .contract import OnDispatch, WorkerStatus
 from .host import DEFAULT_FACTORY, LOAD_TIMEOUT_S, in_thread
 from .local import by_name, slots_of
+from .ray_head import RayHead
 from .slots import Slots
 
 #: seconds for Ray to place a worker, or to restart one that died
 START_TIMEOUT_S = 60.0
+#: seconds for Ray itself to answer
+ANSWER_TIMEOUT_S = 20.0
 #: seconds for a worker to say how it is
 LOOK_TIMEOUT_S = 5.0
 #: seconds past the model's own timeout until a worker counts as hung and is restarted
@@ -46,8 +49,10 @@ class RayPool:
         create: str = DEFAULT_FACTORY,
         *,
         detached: bool = False,
+        revive: bool = False,
     ) -> None:
         """`detached`: the workers outlive this pool and this process, until `cluster.stop_head`.
+        `revive`: start the home's Ray head again if it dies; else wait a while for someone to do it.
 
         `create` is the `module:name` of the engine factory, as the workers import it.
 
@@ -59,8 +64,9 @@ class RayPool:
         if not ray.is_initialized():
             raise ClusterError("not connected to a Ray cluster", mend="podium up")
         self._specs = by_name(specs)
+        head = RayHead(home, revive=revive)
         self._links: dict[str, list[_RayLink]] = {
-            spec.name: [_RayLink(spec, i, home, create, detached) for i in range(spec.replicas)]
+            spec.name: [_RayLink(spec, i, home, create, detached, head) for i in range(spec.replicas)]
             for spec in self._specs.values()
         }
         self._slots = {name: Slots(self._specs[name], links) for name, links in self._links.items()}
@@ -106,15 +112,19 @@ class RayPool:
 
 
 class _RayLink:
-    def __init__(self, spec: ModelSpec, replica: int, home: Path, create: str, detached: bool) -> None:
+    def __init__(
+        self, spec: ModelSpec, replica: int, home: Path, create: str, detached: bool, head: RayHead
+    ) -> None:
         self.worker = f"{spec.name}:{replica}"
         self.device = ""
         self.pid: int | None = None
         self._spec = spec
         self._arguments = (_canonical(spec), str(home), create)
-        self._detached = detached
+        self._detached, self._head = detached, head
         self._actor: Any = None
         self._created = False
+        #: of which head the actor is
+        self._of = head.number
 
     async def prepare(self) -> None:
         try:
@@ -137,16 +147,19 @@ class _RayLink:
                 f"worker {self.worker} runs with an older pool file", mend="podium down, then podium up"
             )
         try:
-            self.device = await _bounded(self._actor.prepare.remote(), LOAD_TIMEOUT_S)
+            loading = _unwrapped(self._actor.prepare.remote())
+            self.device = await self._head.unless_away(loading, LOAD_TIMEOUT_S)
         except TimeoutError as error:
             raise self._unreachable("it did not load its model in time") from error
         self.pid = seen["pid"]
 
     async def generate(self, requests: Sequence[ChatRequest], label: str) -> Sequence[Completion | Exception]:
+        self._check()
         call = self._actor.generate.options(name=label).remote(list(requests))
         return await self._watched(_bounded(call, self._limit()))
 
     async def stream(self, request: ChatRequest, label: str, emit: Callable[[str], None]) -> Completion:
+        self._check()
         pieces = self._actor.stream.options(name=label, num_returns="streaming").remote(request)
 
         async def read() -> Completion:
@@ -182,12 +195,16 @@ class _RayLink:
     async def close(self) -> None:
         """Ends the worker if this pool made it and it is not meant to outlive it."""
         actor, self._actor = self._actor, None
-        if actor is None or not self._created or self._detached:
+        if actor is None or not self._created or self._detached or self._of != self._head.number:
             return
         import ray
 
-        if ray.is_initialized():
+        if ray.is_initialized() and not self._head.is_away():
             await _ray_call(lambda: ray.kill(actor, no_restart=True))
+
+    def _check(self) -> None:
+        if self._of != self._head.number:
+            raise WorkerLost("the Ray head died")
 
     def _limit(self) -> float:
         return self._spec.timeout + HUNG_AFTER_S
@@ -195,12 +212,13 @@ class _RayLink:
     async def _watched(self, call: Awaitable[T]) -> T:
         """A worker that does not answer in time is killed, so that Ray restarts it."""
         try:
-            return await call
+            return await self._head.watch(call)
         except TimeoutError:
             import ray
 
             actor = self._actor
-            await _ray_call(lambda: ray.kill(actor, no_restart=False))
+            if not self._head.is_away():
+                await _ray_call(lambda: ray.kill(actor, no_restart=False))
             raise WorkerLost(f"no answer in {self._limit():.0f} s; it was restarted") from None
 
     async def _reach(self, deadline: float) -> dict[str, Any]:
@@ -208,10 +226,13 @@ class _RayLink:
         loop = asyncio.get_running_loop()
         why = "Ray did not place it"
         while (left := deadline - loop.time()) > 0:
+            await self._head.reach()
+            if self._of != self._head.number:
+                self._actor, self._of = None, self._head.number
             try:
                 if self._actor is None:
                     self._actor = await self._find() or await self._create()
-                return await _bounded(self._actor.look.remote(), left)
+                return await self._head.unless_away(_unwrapped(self._actor.look.remote()), left)
             except TimeoutError:
                 break
             except WorkerLost as lost:
@@ -269,7 +290,7 @@ async def _ray_call(work: Callable[[], T]) -> T:
     from ray.exceptions import RayError
 
     try:
-        return await asyncio.wait_for(in_thread(work, "ray"), START_TIMEOUT_S)
+        return await asyncio.wait_for(in_thread(work, "ray"), ANSWER_TIMEOUT_S)
     except TimeoutError as error:
         raise ClusterError("Ray does not answer", mend="podium down, then podium up") from error
     except (RayError, ConnectionError, RuntimeError) as error:

@@ -137,7 +137,7 @@ def _open_runs(found: Settings) -> int:
     from ..client import Podium
 
     with Podium(found) as podium:
-        return len(podium.runs(statuses=("queued", "running", "waiting"), limit=10_000))
+        return len(podium.runs(statuses=("queued", "running", "waiting", "paused"), limit=10_000))
 
 
 def _tell(record: ClusterOut) -> None:

@@ -66,6 +66,17 @@ def emit_line(record: BaseModel) -> None:
     print(record.model_dump_json(), flush=True)
 
 
+def told(podium: Podium, run_id: str, tasks: list[str], as_json: bool) -> None:
+    """The state of a run that was changed, on stdout."""
+    status = podium.get(run_id).status
+    if as_json:
+        from .records import ActionOut
+
+        emit(ActionOut.model_validate({"run_id": run_id, "status": status, "tasks": tasks}))
+    else:
+        print(f"{run_id} {status}")
+
+
 def note(text: str) -> None:
     """One line of progress on stderr."""
     print(text, file=sys.stderr, flush=True)

@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...memory.money import format_usd
 from .common import iso
-from .output import (
+from .output import PlanRowOut
+from .records import (
     AlternativeOut,
     AttemptOut,
+    BelowOut,
     ChainOut,
+    ChangedOut,
     EffectOut,
     ErrorInfo,
     EventOut,
-    PlanRowOut,
+    FailedOut,
+    ForkOut,
     RouteOut,
     RunOut,
     RunSummary,
+    ScheduleOut,
     ShowOut,
     TaskDetail,
     TaskOut,
@@ -26,9 +31,11 @@ from .output import (
 
 if TYPE_CHECKING:
     from ...memory.events import EventRecord
-    from ...memory.reads import CallRecord
+    from ...memory.reads import AttemptRecord, CallRecord, RunRecord
+    from ...memory.schedules import ScheduleRecord
+    from ..controls import Fork
     from ..estimate import PlanRow
-    from ..views import Run, TaskView
+    from ..views import Below, Run, TaskView
 
 T = TypeVar("T")
 
@@ -56,17 +63,20 @@ def _quoted(name: str) -> str:
 
 
 def run_out(run: Run) -> RunOut:
-    return RunOut(
-        run_id=run.id,
-        workflow=run.workflow,
-        status=run.record.status,  # type: ignore[arg-type]  # checked by pydantic
-        outputs=run.outputs,
-        cost_usd=format_usd(run.cost_nano),
-        budget_usd=format_usd(run.record.budget_nano),
-        error=error_info(run.error),
-        waiting=waiting_of(run),
-        tasks=[TaskOut(**_task_fields(task)) for task in run.tasks],
-    )
+    return RunOut(**_run_fields(run), tasks=[TaskOut(**_task_fields(task)) for task in run.tasks])
+
+
+def _run_fields(run: Run) -> dict[str, Any]:
+    return {
+        "run_id": run.id,
+        "workflow": run.workflow,
+        "status": run.status,
+        "outputs": run.outputs,
+        "cost_usd": format_usd(run.cost_nano),
+        "budget_usd": format_usd(run.record.budget_nano),
+        "error": error_info(run.error),
+        "waiting": waiting_of(run),
+    }
 
 
 def _task_fields(task: TaskView) -> dict[str, Any]:
@@ -104,46 +114,69 @@ def route_out(call: CallRecord) -> RouteOut:
     )  # fmt: skip
 
 
-def show_out(run: Run, chain: ChainOut | None = None) -> ShowOut:
-    """Everything about a run."""
-    routes = _by_task((call.task, route_out(call)) for call in run.calls)
-    attempts = _by_task(
-        (
-            a.task,
-            AttemptOut(
-                number=a.number,
-                status=a.status,
-                started_at=iso(a.started_at) or "",
-                finished_at=iso(a.finished_at),
-                error=error_info(a.error),
-            ),
-        )
-        for a in run.attempts
+def show_out(run: Run, chain: ChainOut | None = None, *, everything: bool = False) -> ShowOut:
+    """A run; with `everything` also each task below those of its own workflow, else their sums."""
+    calls, attempts, effects = (run.calls, run.attempts, run.effects) if everything else run.own
+    tasks = run.tasks if everything else run.outline
+    routes = _by_task((call.task, route_out(call)) for call in calls)
+    tries = _by_task((a.task, _attempt_out(a)) for a in attempts)
+    tools = _by_task(
+        (e.task, EffectOut(**{name: getattr(e, name) for name in EffectOut.model_fields})) for e in effects
     )
-    effects = _by_task(
-        (e.task, EffectOut(**{name: getattr(e, name) for name in EffectOut.model_fields}))
-        for e in run.effects
-    )
-    record = run.record
     return ShowOut(
-        **run_out(run).model_dump(exclude={"tasks"}),
+        **_run_fields(run),
+        **_terms_of(run.record),
         inputs=run.inputs,
-        reserved_usd=format_usd(record.reserved_nano),
-        created_at=iso(record.created_at) or "",
-        started_at=iso(record.started_at),
-        finished_at=iso(record.finished_at),
-        detached=record.detached,
-        engine=record.engine,
         tasks=[
             TaskDetail(
                 **_task_fields(task),
                 routes=routes.get(task.name, []),
-                attempt_list=attempts.get(task.name, []),
-                effects=effects.get(task.name, []),
+                attempt_list=tries.get(task.name, []),
+                effects=tools.get(task.name, []),
+                below=_below_out(task.below),
             )
-            for task in run.tasks
+            for task in tasks
         ],
         chain=chain,
+    )
+
+
+def _terms_of(record: RunRecord) -> dict[str, Any]:
+    same = (
+        "reserved_tokens", "budget_tokens", "used_seconds", "budget_seconds", "priority", "detached",
+        "engine", "pause_requested", "forked_from", "forked_seq", "schedule_id",
+    )  # fmt: skip
+    return {name: getattr(record, name) for name in same} | {
+        "reserved_usd": format_usd(record.reserved_nano),
+        "tokens": record.settled_tokens,
+        "deadline_at": iso(record.deadline_at),
+        "created_at": iso(record.created_at) or "",
+        "started_at": iso(record.started_at),
+        "finished_at": iso(record.finished_at),
+    }
+
+
+def _attempt_out(attempt: AttemptRecord) -> AttemptOut:
+    return AttemptOut(
+        number=attempt.number,
+        status=attempt.status,
+        started_at=iso(attempt.started_at) or "",
+        finished_at=iso(attempt.finished_at),
+        error=error_info(attempt.error),
+    )
+
+
+def _below_out(below: Below | None) -> BelowOut | None:
+    if below is None:
+        return None
+    return BelowOut(
+        counts=dict(below.counts),
+        attempts=below.attempts,
+        calls=below.calls,
+        cost_usd=format_usd(below.cost_nano),
+        models=list(below.models),
+        failures=below.failures,
+        failed=[FailedOut(name=task.name, error=error_info(task.error)) for task in below.failed],
     )
 
 
@@ -189,4 +222,39 @@ def plan_row_out(row: PlanRow) -> PlanRowOut:
         est_cost_usd=format_usd(row.est_cost_nano),
         est_seconds=row.est_seconds,
         reason=row.reason,
+    )
+
+
+def changed_out(run: Run) -> ChangedOut:
+    same = ("budget_tokens", "budget_seconds", "priority")
+    return ChangedOut(
+        run_id=run.id,
+        status=run.record.status,  # type: ignore[arg-type]  # checked by pydantic
+        budget_usd=format_usd(run.record.budget_nano),
+        deadline_at=iso(run.record.deadline_at),
+        **{name: getattr(run.record, name) for name in same},
+    )
+
+
+def fork_out(made: Fork) -> ForkOut:
+    record = made.run.record
+    return ForkOut(
+        run_id=record.id,
+        status=record.status,  # type: ignore[arg-type]  # checked by pydantic
+        forked_from=record.forked_from or "",
+        forked_seq=record.forked_seq or 0,
+        reused=list(made.reused),
+        again={task: list(inputs) for task, inputs in made.again.items()},
+    )
+
+
+def schedule_out(schedule: ScheduleRecord) -> ScheduleOut:
+    return ScheduleOut(
+        schedule_id=schedule.id,
+        workflow=schedule.workflow,
+        next_at=iso(schedule.next_at),
+        every_s=schedule.every_s,
+        fired=schedule.fired,
+        budget_usd=str(schedule.terms["budget"]),
+        created_at=iso(schedule.created_at) or "",
     )

@@ -38,6 +38,9 @@ class Job:
     priority: int = 0
     approve: list[str] = field(default_factory=list)
     policy: Mapping[str, Any] | None = None
+    tokens: int | None = None
+    #: of driving
+    seconds: float | None = None
 
     @classmethod
     def of_file(cls, path: Path, pairs: Sequence[str]) -> Job:
@@ -120,13 +123,15 @@ def run(podium: Podium, job: Job, ways: Ways) -> None:
         priority=job.priority,
         approve=job.approve,
         policy=job.policy,
+        tokens=job.tokens,
+        seconds=job.seconds,
         inputs=job.inputs,
     )
     note(f"run {found.id} accepted")
     if ways.detach:
         note(f"  → podium watch {found.id}")
         if ways.as_json:
-            from .output import ActionOut
+            from .records import ActionOut
 
             emit(ActionOut(run_id=found.id, status="queued"))
         else:
@@ -210,10 +215,12 @@ def _outputs(found: Run) -> str | None:
 def _bill(found: Run) -> None:
     record = found.record
     spent = f"{format_usd(found.cost_nano)} of {format_usd(record.budget_nano)} USD"
-    note(f"run {found.id} {found.status}: {spent}, {len(found.calls)} calls")
+    note(f"run {found.id} {found.status}: {spent}, {found.calls_made} calls")
     if found.status == "waiting":
         for line in render.questions(found):
             note(line)
+    elif found.status == "paused":
+        note(f"it was paused; it goes on with\n  → podium resume {found.id}")
     elif found.status in ("failed", "stopped"):
         note(f"error: {render.error_text(found)}")
         if found.status == "failed":

@@ -48,6 +48,9 @@ _STATES = {
     "task.skipped": "skipped",
     "task.cancelled": "cancelled",
 }
+#: events after which a run waits for an engine, and those that leave its state as it is
+_QUEUED = ("released", "reopened", "retried", "resumed")
+_NO_STATES = ("created", "forked", "changed", "cancel_requested", "pause_requested")
 _OVER = ("succeeded", "failed", "skipped", "cancelled")
 
 
@@ -120,8 +123,10 @@ class Progress:
 
     def _of_run(self, event: EventRecord) -> None:
         what = event.kind.removeprefix("run.")
-        if event.kind.startswith("run.") and what not in ("created", "cancel_requested"):
-            names = {"claimed": "running", "released": "queued", "reopened": "queued", "retried": "queued"}
+        if what == "resumed" and self.status != "paused":
+            return  # the pause was taken back before it came
+        if event.kind.startswith("run.") and what not in _NO_STATES:
+            names = {"claimed": "running"} | dict.fromkeys(_QUEUED, "queued")
             self.status = names.get(what, what)
 
     def _of_task(self, event: EventRecord, line: Line, name: str) -> None:

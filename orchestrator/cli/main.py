@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from ...memory.errors import PodiumError
-from . import admin, ask, cluster, models, plan, runs, show
+from . import admin, ask, cluster, compare, control, models, plan, runs, schedules, show
 from .common import FLAGS
 
 HELP = """\
@@ -67,10 +67,17 @@ app.command("run")(runs.run)
 app.add_typer(runs.runs_app, name="runs")
 app.command("show")(show.show)
 app.command("watch")(show.watch)
+app.command("logs")(show.logs)
 app.command("resume")(runs.resume)
 app.command("retry")(runs.retry)
-app.command("cancel")(runs.cancel)
-app.command("approve")(runs.approve)
+app.command("fork")(control.fork)
+app.command("approve")(control.approve)
+app.command("pause")(control.pause)
+app.command("change")(control.change)
+app.command("cancel")(control.cancel)
+app.command("replay")(compare.replay)
+app.command("diff")(compare.diff)
+app.command("schedules")(schedules.schedules)
 app.add_typer(models.models_app, name="models")
 app.command("up")(cluster.up)
 app.command("down")(cluster.down)

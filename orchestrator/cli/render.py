@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...memory.money import format_usd
 from .common import as_text, iso, note, table
 
 if TYPE_CHECKING:
     from ...memory.reads import CallRecord
+    from ...memory.totals import RouteTotal
     from ..estimate import PlanRow
     from ..views import Run, TaskView
 
@@ -45,24 +45,45 @@ def _times(count: int | None) -> str:
     return "?" if count is None else str(count)
 
 
-def show(run: Run, *, verbose: bool) -> None:
-    """A run on stdout: its state, tasks, routes, questions and outputs."""
+def show(run: Run, *, verbose: bool, everything: bool = False) -> None:
+    """A run on stdout: its state, tasks, routes, questions and outputs.
+
+    Tasks below those of its own workflow are summed up, unless `everything` lists them; calls and tool calls,
+    unless `verbose`.
+    """
+    _head(run)
+    print("\nTasks")
+    if everything:
+        _all_tasks(run)
+    else:
+        _outline(run)
+    if verbose and run.calls:
+        print("\nRoutes")
+        _each_route(run.calls)
+    elif run.routes:
+        print("\nRoutes")
+        rows = [_route_row(total) for total in run.routes]
+        table(["task", "calls", "model", "tokens", "USD", "s", "reason"], rows, right="calls tokens USD s")
+    _effects(run, verbose)
+    _end(run, verbose)
+
+
+def _head(run: Run) -> None:
     record = run.record
     spent = f"{format_usd(run.cost_nano)} of {format_usd(record.budget_nano)} USD"
-    print(f"{run.id}  {run.workflow}  {run.status}")
-    print(f"{spent} · {len(run.calls)} calls · {_times_of(run)}")
+    pausing = ", to be paused" if record.pause_requested and run.status != "paused" else ""
+    print(f"{run.id}  {run.workflow}  {run.status}{pausing}")
+    if record.forked_from is not None:
+        print(f"forked from {record.forked_from} at event {record.forked_seq}")
+    if record.schedule_id is not None:
+        print(f"started by the schedule {record.schedule_id}")
+    print(f"{spent} · {run.calls_made:,} calls · {_times_of(run)}")
+    if record.budget_tokens is not None:
+        print(f"{record.settled_tokens:,} of {record.budget_tokens:,} tokens")
+    if record.budget_seconds is not None:
+        print(f"driven {record.used_seconds:.1f} of {record.budget_seconds:g} s")
     if record.reserved_nano:
         print(f"{format_usd(record.reserved_nano)} USD reserved")
-    print("\nTasks")
-    _tasks(run, verbose)
-    if run.calls:
-        print("\nRoutes")
-        _routes(run.calls, verbose)
-    if run.effects:
-        print("\nTool calls")
-        rows = [[e.task, str(e.step), e.tool, e.effect, e.status, e.error or ""] for e in run.effects]
-        table(["task", "step", "tool", "effect", "status", "error"], rows, right="step")
-    _end(run, verbose)
 
 
 def _times_of(run: Run) -> str:
@@ -75,43 +96,53 @@ def _times_of(run: Run) -> str:
     return " · ".join(parts)
 
 
-def _tasks(run: Run, verbose: bool) -> None:
-    children: dict[str, list[TaskView]] = {}
-    for task in run.tasks:
-        if task.record.parent is not None:
-            children.setdefault(_top(task.name), []).append(task)
-    shown = run.tasks if verbose else [t for t in run.tasks if t.record.parent is None]
+_HEADERS = ["task", "kind", "status", "attempts", "model", "calls", "USD", "s"]
+
+
+def _outline(run: Run) -> None:
+    """The tasks of the run's own workflow, then what is below each of them, in sums."""
     rows = []
-    for task in shown:
-        family = [task, *children.get(task.name, [])] if task.record.parent is None else [task]
-        rows.append(
-            [
-                task.name,
-                task.kind,
-                _progress(task, family[1:]),
-                str(sum(t.record.attempts for t in family)),
-                ", ".join(dict.fromkeys(m for t in family for m in t.models)) or "-",
-                str(sum(t.calls for t in family)),
-                format_usd(sum(t.cost_nano for t in family)),
-                _seconds(task),
-            ]
-        )
-    headers = ["task", "kind", "status", "attempts", "model", "calls", "USD", "s"]
-    table(headers, rows, right="attempts calls USD s")
+    for task in run.outline:
+        below = task.below
+        cells = _cells(task, task.record.attempts + (below.attempts if below else 0))
+        if below is not None:
+            over = below.counts.get("succeeded", 0) + below.counts.get("skipped", 0)
+            shown = "running" if task.record.status == "expanded" else task.record.status
+            cells[2] = f"{shown} {over:,}/{below.children:,}"
+            cells[5] = f"{below.calls:,}"
+        rows.append(cells)
+    table(_HEADERS, rows, right="attempts calls USD s")
+    families = [(task.name, task.below) for task in run.outline if task.below is not None]
+    if families:
+        print("\nBelow them (--all lists it)")
+    for name, below in families:
+        print(f"{name}: {', '.join(f'{count:,} {status}' for status, count in below.counts.items())}")
+        for failed in below.failed:
+            print(f"    {failed.name} failed: {_first_line(failed.error)}")
+        if below.failures > len(below.failed):
+            print(f"    … and {below.failures - len(below.failed):,} more failed")
 
 
-def _top(name: str) -> str:
-    """The task of the run's own workflow that a child belongs to: "sums[3]" → sums, "review/x" → review."""
-    return name.split("[")[0].split("/")[0]
+def _all_tasks(run: Run) -> None:
+    table(_HEADERS, [_cells(task, task.record.attempts) for task in run.tasks], right="attempts calls USD s")
 
 
-def _progress(task: TaskView, children: Sequence[TaskView]) -> str:
-    status = task.record.status
-    if not children:
-        return status
-    done = sum(c.record.status in ("succeeded", "skipped") for c in children)
-    shown = "running" if status == "expanded" else status
-    return f"{shown} {done}/{len(children)}"
+def _cells(task: TaskView, attempts: int) -> list[str]:
+    return [
+        task.name,
+        task.kind,
+        task.record.status,
+        f"{attempts:,}",
+        ", ".join(task.all_models) or "-",
+        f"{task.calls:,}",
+        format_usd(task.all_cost_nano),
+        _seconds(task),
+    ]
+
+
+def _first_line(error: Mapping[str, Any] | None) -> str:
+    lines = str((error or {}).get("message", "")).splitlines()
+    return lines[0][:SHORT] if lines else "it does not say why"
 
 
 def _seconds(task: TaskView) -> str:
@@ -121,19 +152,15 @@ def _seconds(task: TaskView) -> str:
     return f"{record.finished_at - record.started_at:.1f}"
 
 
-def _routes(calls: Sequence[CallRecord], verbose: bool) -> None:
-    """One line a call; without -v the calls of a map that were decided alike are one line."""
-    if not verbose:
-        rows = [_route_row(list(group)) for _, group in groupby(calls, key=_decision)]
-        table(["task", "calls", "model", "tokens", "USD", "s", "reason"], rows, right="calls tokens USD s")
-        return
+def _each_route(calls: Sequence[CallRecord]) -> None:
     for call in calls:
         route = call.route
         cost = "-" if call.cost_nano is None else format_usd(call.cost_nano)
+        tokens = f"{call.input_tokens or 0}→{call.output_tokens or 0}"
         print(
             f"{call.task} attempt {call.attempt} step {call.step}: {call.model} ({route.get('mode')}, "
-            f"{call.status}, {call.worker or 'no worker'}): {_tokens([call])} tokens, {cost} USD, "
-            f"worst case {route.get('worst_cost_usd')} USD"
+            f"{call.status}, {call.worker or 'no worker'}): {tokens} tokens, "
+            f"{cost} USD, worst case {route.get('worst_cost_usd')} USD"
         )
         print(f"    {route.get('policy')}: {route.get('reason')}")
         for other in route.get("alternatives", []):
@@ -143,29 +170,33 @@ def _routes(calls: Sequence[CallRecord], verbose: bool) -> None:
             print(f"    error: {call.error}")
 
 
-def _decision(call: CallRecord) -> tuple[str, str, str, str]:
-    return _top(call.task), call.model, call.status, str(call.route.get("reason", ""))
-
-
-def _route_row(calls: list[CallRecord]) -> list[str]:
-    first = calls[0]
-    reason = str(first.route.get("reason", ""))
-    if first.status != "settled":
-        reason = f"{first.status}: {first.error or reason}"
+def _route_row(total: RouteTotal) -> list[str]:
+    """Calls of a task that went the same way. The reason is that of one of them."""
+    reason = total.reason
+    if total.status != "settled":
+        reason = f"{total.status}: {total.error or reason}"
+    elif total.reasons > 1:
+        reason = f"{reason[:SHORT]} (one of {total.reasons:,} reasons)"
     return [
-        _top(first.task) if len(calls) > 1 else first.task,
-        str(len(calls)),
-        first.model,
-        _tokens(calls),
-        format_usd(sum(c.cost_nano or 0 for c in calls)),
-        f"{sum(c.total_s or 0 for c in calls):.1f}",
-        reason[:SHORT],
+        total.top,
+        f"{total.calls:,}",
+        total.model,
+        f"{total.input_tokens}→{total.output_tokens}",
+        format_usd(total.cost_nano),
+        f"{total.total_s:.1f}",
+        reason[: 2 * SHORT],
     ]
 
 
-def _tokens(calls: Iterable[CallRecord]) -> str:
-    counted = list(calls)
-    return f"{sum(c.input_tokens or 0 for c in counted)}→{sum(c.output_tokens or 0 for c in counted)}"
+def _effects(run: Run, verbose: bool) -> None:
+    if verbose and run.effects:
+        print("\nTool calls")
+        rows = [[e.task, str(e.step), e.tool, e.effect, e.status, e.error or ""] for e in run.effects]
+        table(["task", "step", "tool", "effect", "status", "error"], rows, right="step")
+    elif run.effect_totals:
+        print("\nTool calls")
+        rows = [[e.top, f"{e.calls:,}", e.tool, e.effect, e.status, e.error or ""] for e in run.effect_totals]
+        table(["task", "calls", "tool", "effect", "status", "error"], rows, right="calls")
 
 
 def _end(run: Run, verbose: bool) -> None:

@@ -1,4 +1,4 @@
-"""`run`, `resume`, `retry`, `cancel`, `approve`, `runs`: what starts, drives and changes runs."""
+"""`run`, `resume`, `retry`, `runs`: what starts, drives and lists runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Json, Pool, RunId, client, emit, is_person, note
+from .common import Json, Pool, RunId, client, emit, is_person, note, told
 
 if TYPE_CHECKING:
     from ..client import Podium
+    from .drive import Job
 
 Inputs = Annotated[
     list[str] | None,
@@ -22,6 +23,14 @@ Inputs = Annotated[
     ),
 ]
 Budget = Annotated[str | None, typer.Option(metavar="USD", help="What the run may cost at most.")]
+Tokens = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Tokens of all its model calls at most.")
+]
+Seconds = Annotated[float | None, typer.Option(metavar="S", help="Seconds that it may be driven at most.")]
+Deadline = Annotated[float | None, typer.Option(metavar="S", min=0, help="Seconds until it has to be over.")]
+Approvals = Annotated[
+    list[str] | None, typer.Option(metavar="TASK", help="Approve this task beforehand; repeatable.")
+]
 OutFile = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the outputs there.")
 ]
@@ -34,9 +43,9 @@ def run(
     workflow: Annotated[Path | None, typer.Argument(metavar="[WORKFLOW.yaml]", help="The workflow.")] = None,
     inputs: Inputs = None,
     budget: Budget = None,
-    approve: Annotated[
-        list[str] | None, typer.Option(metavar="TASK", help="Approve this task beforehand; repeatable.")
-    ] = None,
+    tokens: Tokens = None,
+    seconds: Seconds = None,
+    approve: Approvals = None,
     goal: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Plan a workflow for this, then run it.")
     ] = None,
@@ -45,13 +54,18 @@ def run(
         bool, typer.Option("--dry-run", help="Validate and print the plan table only.")
     ] = False,
     output: OutFile = None,
-    deadline: Annotated[
-        float | None, typer.Option(metavar="S", min=0, help="Seconds the run may take.")
-    ] = None,
+    deadline: Deadline = None,
     priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first.")] = 0,
     policy: Annotated[str | None, typer.Option(metavar="KIND", help="cheapest or fixed.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Use this model for every call.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it to the engine of `podium up`.")] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Have it started then: ISO 8601, UTC if it has no zone."),
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Have it started again and again: 90s, 10m, 2h, 1d.")
+    ] = None,
     local: Local = False,
     pool: Pool = None,
     as_json: Json = False,
@@ -77,8 +91,12 @@ def run(
             given = drive.Job.of_file(workflow, inputs or [])
         given.budget, given.deadline, given.priority = budget, deadline, priority
         given.approve, given.policy = approve or [], routing
+        given.tokens, given.seconds = tokens, seconds
         if dry_run:
             drive.dry_run(podium, given, as_json)
+            return
+        if at is not None or every is not None:
+            _schedule(podium, given, at, every, as_json)
             return
         if detach and not podium.engine_alive():
             from ...memory.errors import ClusterError
@@ -89,24 +107,34 @@ def run(
         drive.run(podium, given, drive.Ways(as_json, output, local, detach))
 
 
+def _schedule(podium: Podium, job: Job, at: str | None, every: str | None, as_json: bool) -> None:
+    from .schedules import add
+
+    add(podium, job, at, every, as_json)
+
+
 def resume(
     run_id: RunId,
     budget: Budget = None,
+    tokens: Tokens = None,
+    seconds: Seconds = None,
     output: OutFile = None,
     local: Local = False,
     pool: Pool = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was interrupted, stopped by its budget, or answered."""
+    """Go on with a run that was interrupted, paused, stopped by its budget, or answered."""
     from ...memory.money import format_usd
     from . import drive
 
     with client(pool) as podium:
         found = podium.get(run_id)
-        if found.status == "stopped" or budget is not None:
-            podium.reopen(found.id, budget=budget)
+        if found.status == "stopped" or (budget, tokens, seconds) != (None, None, None):
+            podium.reopen(found.id, budget=budget, tokens=tokens, seconds=seconds)
             found = podium.get(found.id)
             note(f"the budget is {format_usd(found.record.budget_nano)} USD")
+        if podium.resume(found.id):
+            found = podium.get(found.id)
         drive.go_on(podium, found, drive.Ways(as_json, output, local))
 
 
@@ -127,67 +155,9 @@ def retry(
         again = podium.retry(found.id, tasks or ())
         note(f"run again: {', '.join(again)}")
         if no_run:
-            _told(podium, found.id, again, as_json)
+            told(podium, found.id, again, as_json)
             return
         drive.go_on(podium, podium.get(found.id), drive.Ways(as_json, output, local))
-
-
-def cancel(run_id: RunId, as_json: Json = False) -> None:
-    """Cancel a run. What it has finished stays."""
-    with client() as podium:
-        found = podium.get(run_id)
-        status = podium.cancel(found.id)
-        if status not in ("cancelled", "stopped"):
-            note("its engine stops it within a second")
-        _told(podium, found.id, [], as_json)
-
-
-def approve(
-    run_id: RunId,
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="The task, if several wait.")] = None,
-    reject: Annotated[bool, typer.Option("--reject", help="Answer no.")] = False,
-    comment: Annotated[str, typer.Option(metavar="TEXT", help="A word to go with it.")] = "",
-    go_on: Annotated[bool, typer.Option("--resume", help="Go on with the run at once.")] = False,
-    output: OutFile = None,
-    pool: Pool = None,
-    as_json: Json = False,
-) -> None:
-    """Answer a task that waits for a person."""
-    from . import drive
-
-    with client(pool) as podium:
-        found = podium.get(run_id)
-        name = task or _only_waiting([t.name for t in found.waiting], found.id)
-        podium.approve(found.id, name, approved=not reject, comment=comment)
-        note(f"{'rejected' if reject else 'approved'}: {name}")
-        found = podium.get(found.id)
-        if go_on:
-            drive.go_on(podium, found, drive.Ways(as_json, output, local=False))
-            return
-        if not found.waiting and not (found.record.detached and podium.engine_alive()):
-            note(f"  → podium resume {found.id}")
-        _told(podium, found.id, [name], as_json)
-
-
-def _only_waiting(waiting: list[str], run_id: str) -> str:
-    from ...memory.errors import UsageError
-
-    if len(waiting) == 1:
-        return waiting[0]
-    if not waiting:
-        raise UsageError("nothing in this run waits for a person", mend=f"look with `podium show {run_id}`")
-    raise UsageError(f"several tasks wait: {', '.join(waiting)}", mend="name the one to answer")
-
-
-def _told(podium: Podium, run_id: str, tasks: list[str], as_json: bool) -> None:
-    """The state of a run that was changed, on stdout."""
-    status = podium.get(run_id).record.status
-    if as_json:
-        from .output import ActionOut
-
-        emit(ActionOut.model_validate({"run_id": run_id, "status": status, "tasks": tasks}))
-    else:
-        print(f"{run_id} {status}")
 
 
 @runs_app.callback(invoke_without_command=True)
@@ -205,7 +175,7 @@ def runs(
         found = podium.runs(statuses=_statuses(status or []), limit=limit)
         if as_json:
             from .convert import summary_out
-            from .output import RunsOut
+            from .records import RunsOut
 
             emit(RunsOut(runs=[summary_out(r) for r in found]))
             return
@@ -225,7 +195,7 @@ def _statuses(given: list[str]) -> list[str]:
 
     from ...memory.errors import UsageError
 
-    known = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "stopped")
+    known = ("queued", "running", "waiting", "paused", "succeeded", "failed", "cancelled", "stopped")
     for status in given:
         if status not in known:
             near = get_close_matches(status, known, n=1)
@@ -244,10 +214,11 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete runs that ended a while ago, with all that only they hold."""
+    from ..schedules import parse_duration
     from .common import confirm
     from .output import PruneOut
 
-    seconds = _age(older_than)
+    seconds = parse_duration(older_than)
     with client() as podium:
         found = podium.prune(older_than_s=seconds, dry_run=True)
         if found and not dry_run and not yes and is_person():
@@ -260,17 +231,3 @@ def prune(
     for name in found:
         print(name)
     note(f"{len(found)} runs {'would be' if dry_run else 'were'} deleted")
-
-
-def _age(text: str) -> float:
-    from ...memory.errors import UsageError
-
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-    number, unit = text[:-1], text[-1:]
-    try:
-        age = float(number) * units[unit]
-    except (KeyError, ValueError):
-        age = -1.0
-    if not 0 <= age < 1e11:
-        raise UsageError(f"{text!r} is no age", mend="write a number and s, m, h, d or w: 30d")
-    return age

@@ -1,4 +1,4 @@
-"""`show` and `watch`: what a run is, and what happens to it."""
+"""`show`, `watch`, `logs`: what a run is, what happens to it, and what has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .common import Json, RunId, client, emit, emit_line, note
 if TYPE_CHECKING:
     from ..client import Podium
     from ..views import Run
-    from .output import ChainOut
+    from .records import ChainOut
 
 _INTERRUPTED = 130
 
@@ -20,6 +20,9 @@ def show(
     run_id: RunId,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Every element, call and alternative.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every element and task of a sub-workflow, not only their sums.")
     ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the event chain.")] = False,
     as_json: Json = False,
@@ -31,17 +34,17 @@ def show(
         if as_json:
             from .convert import show_out
 
-            emit(show_out(found, chain))
+            emit(show_out(found, chain, everything=everything or verbose))
         else:
             from . import render
 
-            render.show(found, verbose=verbose)
+            render.show(found, verbose=verbose, everything=everything or verbose)
         if chain is not None:
             _tell_chain(chain, as_json)
 
 
 def _chain(podium: Podium, found: Run) -> ChainOut:
-    from .output import ChainOut
+    from .records import ChainOut
 
     bad = podium.verify(found.id)
     return ChainOut(ok=bad is None, events=podium.get(found.id).record.event_seq, first_bad=bad)
@@ -63,7 +66,7 @@ def watch(
     after: Annotated[int, typer.Option(metavar="SEQ", min=0, help="Only events with a higher number.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Follow a run until it is over or waits for a person; exits with the run's code.
+    """Follow a run until it is over, waits for a person or is paused; exits with the run's code.
 
     --json prints one event a line; the `seq` of the last one is what --after takes.
     """
@@ -75,9 +78,41 @@ def watch(
             note(f"\nnobody watches any more; the run is left as it is\n  → podium watch {found.id}")
             raise typer.Exit(_INTERRUPTED) from None
         if not as_json:
-            note(f"run {found.id} {found.status}\n  → podium show {found.id}")
+            verb = "resume" if found.status == "paused" else "show"
+            note(f"run {found.id} {found.status}\n  → podium {verb} {found.id}")
         if found.exit_code:
             raise typer.Exit(found.exit_code)
+
+
+def logs(
+    run_id: RunId,
+    after: Annotated[int, typer.Option(metavar="SEQ", min=0, help="Only events with a higher number.")] = 0,
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Only this task, with everything below it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What has happened in a run so far, on stdout; `podium watch` follows it.
+
+    --json prints one event a line; the `seq` of the last one is what --after takes.
+    """
+    import sys
+
+    from .convert import event_out
+    from .live import PlainView
+
+    lines = PlainView(sys.stdout)
+    with client() as podium:
+        full = podium.get(run_id).id
+        while found := podium.events(full, after=after):
+            after = found[-1].seq
+            for event in found:
+                if (
+                    task is None
+                    or (event.task or "").startswith((f"{task}[", f"{task}/"))
+                    or event.task == task
+                ):
+                    emit_line(event_out(event)) if as_json else lines.event(event)
 
 
 def _follow(podium: Podium, found: Run, after: int, as_json: bool) -> Run:

@@ -32,9 +32,13 @@ if TYPE_CHECKING:
         WaitingForPerson,
     )
     from podium.memory.events import EventRecord
+    from podium.memory.schedules import ScheduleRecord
     from podium.orchestrator.client import GoalPlan, Podium
+    from podium.orchestrator.compare import Difference
+    from podium.orchestrator.controls import Fork
     from podium.orchestrator.loader import load_workflow
     from podium.orchestrator.problems import Problem, WorkflowError
+    from podium.orchestrator.replay import Replay
     from podium.orchestrator.settings import Settings, load_settings
     from podium.orchestrator.views import Run, TaskView
     from podium.orchestrator.workflow import Workflow
@@ -46,6 +50,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "Podium": "orchestrator.client",
     "GoalPlan": "orchestrator.client",
+    "Fork": "orchestrator.controls",
+    "Difference": "orchestrator.compare",
+    "Replay": "orchestrator.replay",
+    "ScheduleRecord": "memory.schedules",
     "Run": "orchestrator.views",
     "TaskView": "orchestrator.views",
     "Workflow": "orchestrator.workflow",
@@ -81,9 +89,10 @@ _HOMES = {
 
 __all__ = [
     "BudgetStopped", "ChatRequest", "Chunk", "ClusterError", "Completion", "ConfigError",
-    "ContextTooLong", "EventRecord", "GoalPlan", "Message", "ModelSpec", "NotFound", "Podium",
-    "PodiumError", "Price", "Problem", "ProviderError", "Resources", "Run", "Settings", "StaleEpoch",
-    "StructuredOutputError", "TaskError", "TaskView", "Tool", "Usage", "UsageError", "WaitingForPerson",
+    "ContextTooLong", "Difference", "EventRecord", "Fork", "GoalPlan", "Message", "ModelSpec", "NotFound",
+    "Podium", "PodiumError", "Price", "Problem", "ProviderError", "Replay", "Resources", "Run",
+    "ScheduleRecord", "Settings", "StaleEpoch", "StructuredOutputError", "TaskError", "TaskView", "Tool",
+    "Usage", "UsageError", "WaitingForPerson",
     "Workflow", "WorkflowError", "__version__", "load_settings", "load_workflow", "tool",
 ]  # fmt: skip
 

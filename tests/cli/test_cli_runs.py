@@ -165,7 +165,7 @@ def test_dry_run_prints_the_plan_and_stores_nothing(project: Any) -> None:
 
 def test_show_has_every_route_with_reason_and_alternatives(project: Any) -> None:
     project.podium(*RUN, "--approve", "publish")
-    shown = project.json("show", "last", "--verify", verb="show")
+    shown = project.json("show", "last", "--verify", "--all", verb="show")
     assert shown["inputs"]["docs"] == ["The sea rises twice a day.", "The moon pulls the water."]
     routes = [route for task in shown["tasks"] for route in task["routes"]]
     assert len(routes) == 3

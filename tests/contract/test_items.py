@@ -88,7 +88,7 @@ def test_content_is_stored_once_and_checked(database: Database) -> None:
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, object(), b"x"])
 def test_what_is_no_json_is_refused(value: object) -> None:
     with pytest.raises(PodiumError, match="no JSON"):
-        content.check_json(value, "the output")
+        content.encode(value, "the output")
 
 
 def test_odd_text_is_made_plain() -> None:

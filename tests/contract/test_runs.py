@@ -7,8 +7,21 @@ from podium.memory import effects, events, reads, runs
 from podium.memory.database import Database
 from podium.memory.effects import NewEffect
 from podium.memory.errors import NotFound, StaleEpoch, UsageError
-from podium.memory.runs import Finish, NewEdge, NewTask
-from run_rows import begin, claimed, new_run, record, reserve, succeed, task_records, task_states
+from podium.memory.graphs import NewEdge, NewTask
+from podium.memory.steps import Expand, Finish, Retry, Wait
+from run_rows import (
+    BEGUN,
+    begin,
+    claimed,
+    ended,
+    new_run,
+    record,
+    reserve,
+    step,
+    succeed,
+    task_records,
+    task_states,
+)
 
 ERROR = {"kind": "TaskError", "message": "nul \0 and \ud800", "mend": ""}
 
@@ -86,15 +99,15 @@ def test_a_task_starts_once(database: Database) -> None:
 def test_retry_counts_the_failure(database: Database) -> None:
     claimed(database)
     begin(database, "a")
-    database.transact(lambda c: runs.retry_task(c, "r1", 1, "a", 1, ERROR, 5.0))
+    step(database, Retry("a", 1, BEGUN, ERROR, 5.0))
     found = task_records(database)["a"]
     assert (found.status, found.failures, found.not_before, found.error) == ("pending", 1, 5.0, ERROR)
     with pytest.raises(StaleEpoch):
-        database.transact(lambda c: runs.retry_task(c, "r1", 1, "a", 1, ERROR, 5.0))
+        step(database, Retry("a", 1, BEGUN, ERROR, 5.0))
     assert begin(database, "a") == 2
     assert task_records(database)["a"].not_before is None
     with pytest.raises(StaleEpoch):  # the answer of the first attempt comes late
-        database.transact(lambda c: runs.finish_task(c, "r1", 1, Finish("a", 1, "succeeded", output=1)))
+        step(database, ended("a", 1, output=1))
     assert event_kinds(database)[2:] == ["task.started", "task.retrying", "task.started"]
 
 
@@ -104,7 +117,7 @@ def test_an_effect_that_was_cut_off(database: Database, effect: str, status: str
     begin(database, "a")
     new = NewEffect("k", "a", 1, 1, "m:f", effect, {"x": 1})
     database.transact(lambda c: effects.request(c, "r1", 1, new, status="started"))
-    database.transact(lambda c: runs.retry_task(c, "r1", 1, "a", 1, ERROR, 0.0))
+    step(database, Retry("a", 1, BEGUN, ERROR, 0.0))
     with database.read() as connection:
         found = effects.load(connection, "r1", "k")
     assert found is not None
@@ -129,9 +142,7 @@ def test_expand_is_a_compare_and_swap(database: Database) -> None:
     claimed(database)
     begin(database, "a")
     children = [NewTask(f"a[{n}]", "llm", "a", n) for n in range(3)]
-    database.transact(
-        lambda c: runs.expand_task(c, "r1", 1, "a", 0, children, [NewEdge("a[0]", "a[1]", "order")])
-    )
+    step(database, Expand("a", 0, 2, children, [NewEdge("a[0]", "a[1]", "order")]))
     found = task_records(database)
     assert found["a"].status == "expanded"
     assert [(found[f"a[{n}]"].position, found[f"a[{n}]"].element) for n in range(3)] == [
@@ -140,16 +151,16 @@ def test_expand_is_a_compare_and_swap(database: Database) -> None:
         (4, 2),
     ]
     with pytest.raises(StaleEpoch, match="graph"):
-        database.transact(lambda c: runs.expand_task(c, "r1", 1, "b", 0, [], []))
+        step(database, Expand("b", 0, 5, []))
     with pytest.raises(StaleEpoch, match="not current"):
-        database.transact(lambda c: runs.expand_task(c, "r1", 1, "a", 1, [], []))
+        step(database, Expand("b", 1, 5, []))
     assert record(database).graph_version == 1
     assert len(task_records(database)) == 5
 
 
 def test_a_skip_takes_others_with_it(database: Database) -> None:
     claimed(database)
-    database.transact(lambda c: runs.finish_task(c, "r1", 1, Finish("a", 0, "skipped", skipped=["b"])))
+    step(database, Finish("a", 0, "skipped", skipped=["b"]))
     assert task_states(database) == {"a": "skipped", "b": "skipped"}
     assert event_kinds(database)[2:] == ["task.skipped", "task.skipped"]
 
@@ -159,7 +170,7 @@ def test_waiting_run_with_an_answer_goes_on(database: Database) -> None:
 
     claimed(database)
     begin(database, "a")
-    database.transact(lambda c: runs.wait_task(c, "r1", 1, "a", 1, "May I?\0"))
+    step(database, Wait("a", 1, BEGUN, "May I?\0"))
     assert task_records(database)["a"].approval_text == "May I?\ufffd"
     database.transact(lambda c: control.approve(c, "r1", "a", approved=True))
     assert finish(database, "waiting") is None
@@ -172,7 +183,7 @@ def test_waiting_run_that_is_to_be_cancelled_is(database: Database) -> None:
 
     claimed(database)
     begin(database, "a")
-    database.transact(lambda c: runs.wait_task(c, "r1", 1, "a", 1, "May I?"))
+    step(database, Wait("a", 1, BEGUN, "May I?"))
     assert database.transact(lambda c: control.cancel(c, "r1", driven=True)) == "running"
     assert finish(database, "waiting") == "cancelled"
     assert (record(database).status, record(database).engine) == ("cancelled", None)
@@ -228,7 +239,8 @@ def test_finding_runs(database: Database) -> None:
         assert [r.id for r in reads.claimable(connection)] == ["r2x", "r1x"]
         assert [r.id for r in reads.list_runs(connection, "t", limit=2)] == ["r2x", "r1x"]
         assert [r.id for r in reads.list_runs(connection, "u", statuses=["running"])] == ["r_y"]
-        assert reads.control_versions(connection, ["r1x", "none"]) == {"r1x": (0, False)}
+        (asked,) = reads.control_versions(connection, ["r1x", "none"]).values()
+        assert (asked.version, asked.cancel, asked.pause, asked.priority) == (0, False, False, 1)
 
 
 def test_figures_of_settled_calls(database: Database) -> None:

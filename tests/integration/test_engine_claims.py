@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from engine_project import check_books, kinds, lines, one, statuses, until, write_steps
-from podium import Podium, StaleEpoch, Workflow
+from podium import Podium, Run, StaleEpoch, Workflow
 from podium.memory import reads, runs
+from podium.memory.content import encode
 from podium.memory.database import Database
 from podium.memory.journal import Journal
-from podium.memory.runs import Finish
+from podium.memory.steps import Expand, Finish, Retry, Start, Step, Wait, advance
 from podium.orchestrator.engine import Engine
 from podium.orchestrator.leases import EngineLock
 from podium.workers.local import LocalPool
@@ -81,23 +83,34 @@ def test_two_podiums_on_one_run_do_each_task_once(
     check_books(first, run)
 
 
+def began(podium: Podium, run: Run, epoch: int, task: str = "said") -> None:
+    podium.database.transact(lambda c: advance(c, run.id, epoch, [Start(task, 1, time.time())]))
+
+
+def said(text: str, status: str = "succeeded") -> Finish:
+    """The end of the first attempt of `said`."""
+    return Finish("said", 1, status, time.time(), output=encode(text, "the output"))
+
+
 def test_a_zombie_is_refused(home: Path, make_podium: MakePodium, database_url: str) -> None:
     """Every write of an engine that lost its run is refused, and leaves no trace."""
     podium = make_podium(database_url)
     run = podium.submit(hello())
     act = podium.database.transact
     epoch = act(lambda c: runs.claim(c, run.id, "host.home.old", 0))
-    attempt = act(lambda c: runs.start_task(c, run.id, epoch, "said"))
+    began(podium, run, epoch)
     act(lambda c: runs.claim(c, run.id, "host.home.new", epoch))
     before = podium.events(run.id)
-    finish = Finish("said", attempt, "succeeded", output="late")
     error = {"kind": "TaskError", "message": "x", "mend": ""}
+    steps: list[Step] = [
+        Start("said", 2, 0.0),
+        said("late"),
+        Retry("said", 1, 0.0, error, 0.0),
+        Wait("said", 1, 0.0, "?"),
+        Expand("said", 0, 1, []),
+    ]
     writes: list[Callable[..., object]] = [
-        lambda c: runs.start_task(c, run.id, epoch, "said"),
-        lambda c: runs.finish_task(c, run.id, epoch, finish),
-        lambda c: runs.retry_task(c, run.id, epoch, "said", attempt, error, 0.0),
-        lambda c: runs.wait_task(c, run.id, epoch, "said", attempt, "?"),
-        lambda c: runs.expand_task(c, run.id, epoch, "said", 0, [], []),
+        *(lambda c, s=step: advance(c, run.id, epoch, [s]) for step in steps),
         lambda c: runs.finish_run(c, run.id, epoch, "succeeded", outputs={"said": "late"}),
         lambda c: runs.release(c, run.id, epoch),
     ]
@@ -116,13 +129,11 @@ def test_a_late_result_of_the_same_epoch_is_refused(
     run = podium.submit(hello())
     act = podium.database.transact
     epoch = act(lambda c: runs.claim(c, run.id, "host.home.e", 0))
-    attempt = act(lambda c: runs.start_task(c, run.id, epoch, "said"))
-    act(lambda c: runs.finish_task(c, run.id, epoch, Finish("said", attempt, "succeeded", output="1")))
+    began(podium, run, epoch)
+    act(lambda c: advance(c, run.id, epoch, [said("1")]))
     for status in ("succeeded", "failed"):
         with pytest.raises(StaleEpoch, match="not current"):
-            act(
-                lambda c, s=status: runs.finish_task(c, run.id, epoch, Finish("said", attempt, s, output="2"))
-            )
+            act(lambda c, s=status: advance(c, run.id, epoch, [said("2", s)]))
     assert podium.get(run.id).tasks[0].output() == "1"
 
 
@@ -131,7 +142,7 @@ def test_a_run_of_a_dead_engine_is_taken_over(project: Path, make_podium: MakePo
     run = podium.submit(one(python="steps:count", with_={"path": str(project / "n")}), detached=False)
     lock = EngineLock(podium.settings.home)
     podium.database.transact(lambda c: runs.claim(c, run.id, lock.engine, 0))
-    podium.database.transact(lambda c: runs.start_task(c, run.id, 1, "work"))
+    began(podium, run, 1, "work")
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(podium.drive(run.id).status))
     thread.start()
@@ -204,11 +215,8 @@ def test_a_cancellation_that_waits_is_obeyed_at_the_claim(project: Path, make_po
     assert not (project / "n").exists()
 
 
-def test_an_engine_far_away_counts_as_dead_without_beats(
-    home: Path, make_podium: MakePodium, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("podium.orchestrator.leases.LEASE", 0.3)
-    podium = make_podium(None)
+def test_an_engine_far_away_counts_as_dead_without_beats(home: Path, make_podium: MakePodium) -> None:
+    podium = make_podium(None, lease_seconds=1.0)
     run = podium.submit(hello(), detached=False)
     podium.database.transact(lambda c: runs.claim(c, run.id, "elsewhere.0.e", 0))
     assert podium.drive(run.id).status == "succeeded"
@@ -229,3 +237,51 @@ def test_beats_show_that_an_engine_lives(
     thread.join(30)
     with podium.database.read() as connection:
         assert reads.run(connection, run.id).status == "succeeded"
+
+
+def test_an_engine_stops_what_it_runs_when_another_one_has_taken_the_run(
+    project: Path, make_podium: MakePodium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A beat tells it, long before the task that hangs would have ended and been refused."""
+    monkeypatch.setattr("podium.orchestrator.engine.BEAT", 0.05)
+    podium = make_podium(None)
+    run = podium.submit(one(python="steps:hang", with_={"path": str(project / "n")}), detached=False)
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(podium.drive(run.id).status))
+    thread.start()
+    until(lambda: lines(project / "n") == ["begun"])
+    lock = EngineLock(podium.settings.home)
+    epoch = podium.get(run.id).record.epoch
+    podium.database.transact(lambda c: runs.claim(c, run.id, lock.engine, epoch))
+    until(lambda: run.id not in podium._engine._driving if podium._engine else False)
+    podium.database.transact(lambda c: runs.finish_run(c, run.id, epoch + 1, "failed"))
+    lock.close()
+    thread.join(20)
+    assert found == ["failed"]
+    assert lines(project / "n") == ["begun"]
+    check_books(podium, podium.get(run.id))
+
+
+def test_a_beat_comes_through_while_user_code_blocks_the_event_loop(
+    project: Path, make_podium: MakePodium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podium.orchestrator.engine.BEAT", 0.05)
+    (project / "blocking.py").write_text(
+        "import pathlib, time\n"
+        "def block(gate: str) -> str:\n"
+        "    while not pathlib.Path(gate).exists(): time.sleep(0.01)\n"
+        "    return 'ended'\n"
+    )
+    monkeypatch.syspath_prepend(project)
+    podium = make_podium(None)
+    gate = project / "gate"
+    workflow = one(python="blocking:block", with_={"gate": str(gate)}, inline=True)
+    run = podium.submit(workflow, detached=False)
+    thread = threading.Thread(target=podium.drive, args=(run.id,))
+    thread.start()
+    until(lambda: podium.get(run.id).tasks[0].record.status == "running")
+    seen = podium.get(run.id).record.beat
+    until(lambda: podium.get(run.id).record.beat >= seen + 3)
+    gate.touch()
+    thread.join(30)
+    assert podium.get(run.id).status == "succeeded"

@@ -163,3 +163,24 @@ def test_the_tools_read_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     tools = importlib.import_module("analyst_tools")
     assert tools.largest("moons", 2) == ["Saturn: 146", "Jupiter: 95"]
     assert tools.look_up("Earth", "orbit_days") == 365.256
+
+
+def test_headline_leaves_out_what_is_not_there_and_pays_for_notes_once(podium: Podium) -> None:
+    run = podium.run(EXAMPLES / "headline.yaml", budget="0.02")
+    assert run.error is None
+    assert run.status == "succeeded"
+    assert run.outputs is not None
+    assert run.outputs["headline"]
+    assert len(run.outputs["notes"]) == 2  # of three files, one is not there
+    rounds = {task.record.name for task in run.tasks if task.record.name.endswith("/shorter")}
+    assert 1 <= len(rounds) <= 4
+    assert rounds == {f"headline[{n}]/shorter" for n in range(len(rounds))}
+    # another round is made only where the headline was too long, and the last may still be
+    assert run.outputs["over"] <= 0 or len(rounds) == 4
+    calls = {call.task for call in run.calls}
+    assert calls == {"notes[0]", "notes[1]", *rounds}
+    again = podium.run(EXAMPLES / "headline.yaml", budget="0.02")
+    assert again.status == "succeeded"
+    assert again.outputs is not None
+    assert again.outputs["notes"] == run.outputs["notes"]
+    assert not any(call.task.startswith("notes") for call in again.calls)

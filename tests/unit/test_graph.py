@@ -161,9 +161,14 @@ def test_tasks_of_embedded_workflows_count() -> None:
     assert messages(both, max_tasks=122) == []
 
 
-def test_an_empty_workflow_and_reserved_kinds() -> None:
+def test_an_empty_workflow_is_a_problem_wherever_it_stands() -> None:
     assert "has no tasks" in messages(Workflow("empty"))[0]
-    assert "come in a later version" in messages(flow({"a": {"loop": {}}}))[0]
+    outer = Workflow("outer")
+    outer.workflow("inner", Workflow("empty"))
+    outer.loop("again", Workflow("nothing"), until=("x", "==", 1))
+    found = messages(outer)
+    assert sum("has no tasks" in row for row in found) == 2
+    assert any(row.startswith("task again: until asks for 'x'") for row in found)
 
 
 def test_check_inputs_fills_defaults_and_keeps_types() -> None:

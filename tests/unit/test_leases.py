@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
@@ -16,9 +18,8 @@ from podium.orchestrator.leases import EngineLock, Watch
 
 
 def record(**changes: Any) -> RunRecord:
-    return RunRecord(
-        **({f.name: None for f in fields(RunRecord)} | {"id": "r", "epoch": 1, "beat": 0} | changes)
-    )
+    nothing: dict[str, Any] = {f.name: None for f in fields(RunRecord)}
+    return RunRecord(**(nothing | {"id": "r", "epoch": 1, "beat": 0} | changes))
 
 
 def test_a_run_of_nobody_is_not_driven(tmp_path: Path) -> None:
@@ -68,18 +69,89 @@ def test_the_kernel_frees_the_lock_of_a_killed_process(tmp_path: Path) -> None:
     assert list((tmp_path / "engines").iterdir()) == []
 
 
+class Clock:
+    """A monotonic clock that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(leases.time, "monotonic", lambda: self.now)
+
+    def observe(self, watch: Watch, run: RunRecord, seconds: float) -> bool:
+        """Look every second; what the last look told."""
+        for _ in range(int(seconds)):
+            self.now += 1.0
+            watch.is_driven(run)
+        self.now += seconds % 1.0
+        return watch.is_driven(run)
+
+
 def test_beats_tell_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(leases.time, "monotonic", lambda: now)
-    watch = Watch(tmp_path)
-    assert watch.is_driven(record(engine="far.home.e", beat=4))
-    now += leases.LEASE - 0.1
-    assert watch.is_driven(record(engine="far.home.e", beat=4))
-    now += 0.2
-    assert not watch.is_driven(record(engine="far.home.e", beat=4))
+    clock, watch = Clock(monkeypatch), Watch(tmp_path)
+    still = record(engine="far.home.e", beat=4)
+    assert watch.is_driven(still)
+    assert clock.observe(watch, still, leases.LEASE - 0.1)
+    assert not clock.observe(watch, still, 0.2)
     assert watch.is_driven(record(engine="far.home.e", beat=5))
-    now += leases.LEASE + 1
+    assert clock.observe(watch, record(engine="far.home.e", beat=5), leases.LEASE - 0.1)
     assert watch.is_driven(record(engine="far.home.e", beat=5, epoch=2))  # someone else has it now
+
+
+def test_on_one_host_a_stopped_engine_that_holds_its_lock_is_dead_after_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, lock, watch = Clock(monkeypatch), EngineLock(tmp_path), Watch(tmp_path, lease=5.0)
+    still = record(engine=lock.engine, beat=4)
+    assert watch.is_driven(still)
+    assert clock.observe(watch, still, 4.9)
+    assert not clock.observe(watch, still, 0.2)
+    assert watch.is_driven(record(engine=lock.engine, beat=5))  # it goes on
+    lock.close()
+    assert not watch.is_driven(record(engine=lock.engine, beat=6))
+
+
+def test_an_observer_that_did_not_look_for_a_while_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stopped itself, or had no database: what it saw before says nothing of the time between."""
+    clock, watch = Clock(monkeypatch), Watch(tmp_path)
+    still = record(engine="far.home.e", beat=4)
+    assert watch.is_driven(still)
+    clock.now += 1000
+    assert watch.is_driven(still)
+    assert clock.observe(watch, still, leases.LEASE - 0.1)
+    assert not clock.observe(watch, still, 0.2)
+
+
+def test_a_watch_forgets_what_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, watch = Clock(monkeypatch), Watch(tmp_path)
+    still = record(engine="far.home.e", beat=4)
+    assert watch.is_alive("far.home.e", 1)
+    assert clock.observe(watch, still, 11)
+    watch.keep({"far.home.e"})
+    assert clock.observe(watch, still, 1.5)  # its lease has begun anew
+    assert clock.now > 112
+    clock.now += 1
+    assert watch.is_alive("far.home.e", 2)
+
+
+def test_a_heart_beats_while_the_event_loop_is_blocked_and_survives_errors() -> None:
+    beats: list[int] = []
+    enough = threading.Event()
+
+    def beat() -> None:
+        beats.append(len(beats))
+        if len(beats) == 1:
+            raise OSError("no database")
+        if len(beats) == 4:
+            enough.set()
+
+    async def blocked() -> bool:
+        return enough.wait(20)  # blocks the loop, as inline user code may
+
+    heart = leases.Heart(beat, 0.01)
+    assert asyncio.run(blocked())
+    heart.close()
+    assert "podium-beats" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_another_home_on_this_host_is_elsewhere(tmp_path: Path) -> None:

@@ -54,8 +54,50 @@ CASES: list[tuple[str, str | None, int | None, str, str]] = [
     ("bad_name", "write-brief", 3, "'write-brief' is no name", "write write_brief"),
     ("bad_type", "brief", 5, "'strin' is no type", "did you mean str?"),
     ("wrong_value", "brief", 5, "retry.attempts should be a valid integer", "whole number"),
-    ("reserved_loop", "polish", 4, "loop tasks come in a later version", "use map"),
-    ("reserved_plan", "steps", 4, "plan tasks come in a later version", "podium plan"),
+    ("loop_text", "polish", 4, "loop is 'until it is good', and it is a mapping", "write loop: {workflow"),
+    ("loop_key", "polish", 13, "loop has no key 'untill'", "did you mean until?"),
+    ("loop_until_key", "polish", 13, "until has no key 'operator'", "use one of: field, op, value"),
+    ("loop_without_until", "polish", 4, "loop.until is missing", "add until: under loop:"),
+    ("loop_until_nothing", "polish", 13, "until asks for 'don', which is no output", "did you mean done?"),
+    ("loop_until_field", "polish", 13, "draft.done: draft is str and has no fields", "or write draft"),
+    ("loop_until_never", "polish", 13, "done is never 'yes': it is bool", "a value of type bool"),
+    ("loop_max", "polish", 14, "loop.max should be less than or equal to 1000", "change loop.max"),
+    ("loop_on_max", "polish", 14, "loop.on_max is 'ignore'", "use one of: accept, fail"),
+    (
+        "loop_types",
+        "polish",
+        12,
+        "the output draft is bool, and the next iteration's",
+        "draft str, or rename",
+    ),
+    ("loop_input", "polish", 3, "the input draft of the workflow round is not filled", "under with:"),
+    ("loop_dangling", "polish.better", 10, "nothing fills {drafts}", "did you mean {draft}?"),
+    ("loop_cycle", "polish.first", 9, "first → better → first", "let first not need better"),
+    ("loop_mapped", "polish", 5, "a task of kind loop cannot be mapped", "put it into a workflow"),
+    ("plan_text", "brief", 5, "plan is 'Find out what", 'write plan: {goal: "…"}'),
+    ("plan_key", "brief", 5, "plan has no key 'max_task'", "did you mean max_tasks?"),
+    ("plan_dangling", "brief", 5, "nothing fills {dosc}", "did you mean {docs}?"),
+    ("plan_tools", "brief", 7, "plan.tools.1.ref is 'fetch', no importable name", "module:function"),
+    ("plan_unknown_tool", "brief", 7, "kit has no fetch_pge", "did you mean kit:fetch_page?"),
+    ("plan_replans", "brief", 7, "plan.replans should be less than or equal to 5", "change plan.replans"),
+    ("plan_inputs", "brief", 6, "a planned workflow has its goal as the input goal", "another name"),
+    ("budget_of_nothing", "brief", 6, "budget: it limits nothing", "give usd, tokens or seconds"),
+    ("budget_money", "brief", 6, "budget: 'much' is no amount of money", "give US dollars"),
+    ("budget_tokens", "brief", 6, "budget.tokens should be a valid integer", "whole number"),
+    ("budget_key", "brief", 6, "budget has no key 'dollars'", "use one of: usd, tokens, seconds"),
+    ("cache_word", "brief", 6, "cache: 'yes' says nothing of a cache", "write cache: true"),
+    ("cache_ttl", "brief", 6, "cache.ttl should be greater than 0", "change cache.ttl"),
+    ("cache_tool", "brief", 6, "a task of kind tool cannot be cached", "remove cache"),
+    ("priority", "brief", 6, "priority should be less than or equal to 100", "change priority"),
+    ("on_failure", "brief", 6, "on_failure is 'colect'", "did you mean collect?"),
+    ("retry_jitter", "brief", 6, "retry.jitter should be less than or equal to 1", "change retry.jitter"),
+    ("retry_key", "brief", 6, "retry has no key 'atempts'", "did you mean attempts?"),
+    ("expires_zero", "brief", 6, "expires should be greater than 0", "change expires"),
+    ("expires_elsewhere", "brief", 6, "an llm task has no key 'expires'", "is for approval tasks"),
+    ("compensate_map", "brief", 7, "a map cannot be compensated", "on the tasks of a workflow in it"),
+    ("compensate_unknown", "brief", 6, "kit has no repeet", "did you mean kit:repeat?"),
+    ("compensate_type", "brief", 8, "times takes int, and {brief} is str", "or change times"),
+    ("compensate_early", "brief", 8, "{title} may not be there yet", "read {brief} or an input"),
     ("no_tasks", None, 2, "no tasks", "at least one task"),
     ("needs_nobody", "report", 5, "needs 'cleen'", "did you mean clean?"),
     ("output_of_nothing", None, 5, "nothing fills breif", "did you mean brief?"),
@@ -71,6 +113,12 @@ CASES: list[tuple[str, str | None, int | None, str, str]] = [
     ),
     ("embeds_missing", "checked", 4, "there is no file", "did you mean dangling_field.yaml?"),
 ]
+
+#: files whose mistake is found by importing functions only
+IMPORTING = (
+    "unknown_tool", "parameter_type", "parameter_missing", "plan_unknown_tool", "compensate_unknown",
+    "compensate_type",
+)  # fmt: skip
 
 KIT = """
 print("what a module prints at import is no answer")
@@ -95,7 +143,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("file", "task", "line", "said", "mend"), CASES)
 def test_malformed(file: str, task: str | None, line: int | None, said: str, mend: str, root: Path) -> None:
-    imports = root if file in ("unknown_tool", "parameter_type", "parameter_missing") else None
+    imports = root if file in IMPORTING else None
     with pytest.raises(WorkflowError) as caught:
         load_workflow(MALFORMED / f"{file}.yaml", check_imports=imports)
     error = caught.value

@@ -19,7 +19,7 @@ def test_defaults(home: Path) -> None:
     settings = load_settings()
     assert settings.home == home
     assert settings.database == f"sqlite:///{home / 'podium.db'}"
-    assert (settings.tenant, settings.budget, settings.max_parallel) == ("default", "1.00", 16)
+    assert (settings.tenant, settings.budget, settings.max_parallel) == ("default", "1.00", 64)
     assert settings.pool_file is None
 
 
@@ -38,7 +38,7 @@ def test_flag_over_environment_over_project_over_user(
     assert sources()["tenant"] == ("environment", "environment")
     assert load_settings(tenant="flag", budget=None).tenant == "flag"
     assert load_settings().budget == "0.5"
-    assert sources()["max_parallel"] == ("16", "default")
+    assert sources()["max_parallel"] == ("64", "default")
 
 
 def test_values_from_the_environment_are_converted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

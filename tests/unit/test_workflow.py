@@ -155,6 +155,14 @@ def test_functions_that_no_worker_can_import_are_refused() -> None:
         (lambda wf: wf.map("a", over="docs"), "has no body", "give prompt="),
         (lambda wf: wf.agent("a", agent="x", budget="much"), "no amount", "US dollars"),
         (lambda wf: (wf.output("o", "docs"), wf.output("o", "docs")), "given twice", "another name"),
+        (lambda wf: wf.llm("a", prompt="x", when=("docs", "=", 1)), "when.op is '='", "did you mean"),
+        (lambda wf: wf.llm("a", prompt="x", priority=101), "priority", "change priority"),
+        (lambda wf: wf.llm("a", prompt="x", cache="yes"), "says nothing of a cache", "cache: true"),
+        (lambda wf: wf.loop("a", built(), until=("brief", "==", 1), max=0), "loop.max", "change loop.max"),
+        (lambda wf: wf.plan("a", ""), "plan.goal", "write some text"),
+        (lambda wf: wf.plan("a", "x", tools=[lambda: None]), "a lambda", "define it with def"),
+        (lambda wf: wf.llm("a", prompt="x", compensate=lambda: None), "a lambda", "define it with def"),
+        (lambda wf: wf.approval("a", "x", expires=0), "expires", "change expires"),
     ],
 )
 def test_the_builder_refuses_at_once(build: Any, said: str, mend: str) -> None:
@@ -295,6 +303,9 @@ def test_hostile_depth_is_a_problem() -> None:
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
 leaves |= st.sampled_from(["{a}", "{a.b}", "{", "item", "a", "list[str]", "k:f", "==", ">"])
 words = "name tasks inputs outputs prompt agent python tool approval workflow when map needs join with output"
+words += (
+    " loop until max on_max plan goal tools replans run budget usd tokens cache ttl compensate on_failure"
+)
 keys = st.text(max_size=6) | st.sampled_from(f"{words} field op value type default retry a b".split())
 garbage = st.recursive(
     leaves,
@@ -302,7 +313,8 @@ garbage = st.recursive(
     max_leaves=20,
 )
 body = st.dictionaries(keys, garbage, max_size=4)
-kinds = st.sampled_from(["prompt", "agent", "python", "tool", "approval", "workflow", "when", "map"])
+bodies = ["prompt", "agent", "python", "tool", "approval", "workflow", "when", "map", "loop", "plan"]
+kinds = st.sampled_from(bodies)
 tasks = st.builds(lambda rest, key, value: {**rest, key: value}, body, kinds, garbage)
 flows = st.fixed_dictionaries(
     {"name": st.just("x"), "tasks": st.dictionaries(st.sampled_from(["a", "b", "c"]), tasks, min_size=1)},

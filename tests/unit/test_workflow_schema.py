@@ -29,13 +29,32 @@ tasks:
   agent:
     {agent: "Find {maybe}", profile: p, tools: [kit:fetch], max_steps: 3, max_total_tokens: 99, budget: 0.01}
   python: {python: kit:run, with: {x: "{deep.a.b}", y: [1, {z: null}]}, output: object, inline: true}
-  tool: {tool: kit:fetch, with: {url: x}, retry: {attempts: 5, backoff: 1}, timeout: 5}
-  mapped: {map: docs, prompt: "{item}", when: {field: item, op: "!=", value: ""}}
-  approval: {approval: "{llm.title}?", needs: [tool, python], join: any}
+  tool:
+    {tool: kit:fetch, with: {url: x}, retry: {attempts: 5, backoff: 1, jitter: 0, max_backoff: 9}, timeout: 5,
+     compensate: {python: kit:undo, with: {page: "{tool}", tone: "{tone}"}}}
+  mapped:
+    {map: docs, prompt: "{item}", when: {field: item, op: "!=", value: ""}, on_failure: skip, cache: true,
+     priority: -3, budget: {usd: "0.01", tokens: 900, seconds: 60}}
+  approval: {approval: "{llm.title}?", needs: [tool, python], join: any, expires: 3600}
   gate: {when: {field: tone, op: in, value: [warm]}, needs: agent}
   sub:
     workflow: {name: inner, inputs: {t: str}, tasks: {one: {prompt: "{t}"}}, outputs: {t: one}}
     with: {t: "{llm.title}"}
+  loop:
+    loop:
+      workflow:
+        {name: round, inputs: {t: str, n: {type: int, default: 0}}, outputs: {t: one.t, score: one.score},
+         tasks: {one: {prompt: "{t} {n}", output: {t: str, score: int}, cache: {ttl: 60}}}}
+      until: {field: score, op: ">=", value: 8}
+      max: 3
+      on_max: fail
+    with: {t: "{llm.title}"}
+    on_failure: collect
+  plan:
+    plan:
+      {goal: "Find out {maybe}", tools: [kit:fetch, {ref: kit:search, description: looks it up}], model: m,
+       max_tasks: 5, replans: 0, run: true}
+    with: {t: "{loop.t}"}
 outputs: {title: llm.title, sub: sub.t}
 """
 
@@ -82,7 +101,7 @@ def test_every_kind_and_key_validates(checker: jsonschema.Draft202012Validator) 
     flow = Workflow.from_data(data)
     checker.validate(flow.to_data())
     assert {task.kind for task in flow.tasks.values()} == {
-        "llm", "agent", "python", "tool", "map", "approval", "when", "workflow",
+        "llm", "agent", "python", "tool", "map", "approval", "when", "workflow", "loop", "plan",
     }  # fmt: skip
     assert validate(flow) == []
     assert Workflow.from_data(flow.to_data()) == flow
@@ -109,6 +128,24 @@ def test_examples_and_templates_validate(checker: jsonschema.Draft202012Validato
         "no_tasks",
         "bare_braces",
         "map_of_nothing",
+        "loop_text",
+        "loop_key",
+        "loop_without_until",
+        "loop_max",
+        "plan_text",
+        "plan_key",
+        "plan_replans",
+        "budget_key",
+        "budget_of_nothing",
+        "budget_tokens",
+        "cache_word",
+        "cache_ttl",
+        "cache_tool",
+        "priority",
+        "on_failure",
+        "retry_jitter",
+        "expires_zero",
+        "expires_elsewhere",
     ],
 )
 def test_errors_of_form_are_errors_of_the_schema_too(
@@ -118,12 +155,6 @@ def test_errors_of_form_are_errors_of_the_schema_too(
     if name == "map_of_nothing":
         data["tasks"]["summaries"]["map"] = ""
     assert not checker.is_valid(data)
-
-
-def test_reserved_kinds_are_in_the_schema(checker: jsonschema.Draft202012Validator) -> None:
-    for name in ("reserved_loop", "reserved_plan"):
-        data, _, _ = parse_yaml((MALFORMED / f"{name}.yaml").read_text("utf-8"))
-        checker.validate(data)
 
 
 def test_a_plan_becomes_a_workflow() -> None:

@@ -9,7 +9,7 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-CLUSTERED = ("task", "attempt", "edge", "event", "blob")
+CLUSTERED = ("task", "attempt", "edge", "event")
 RUN_TOKENS = (
     "reserved_tokens >= 0 AND settled_tokens >= 0"
     " AND (budget_tokens IS NULL OR reserved_tokens + settled_tokens <= budget_tokens)"
@@ -84,7 +84,9 @@ def _create_tables() -> None:
         sa.Column("settled_tokens", sa.BigInteger(), nullable=False),
         sa.CheckConstraint(BUDGET_MONEY, name=op.f("ck_budget_money")),
         sa.CheckConstraint(BUDGET_TOKENS, name=op.f("ck_budget_tokens")),
-        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_budget_run_id_run"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["run.id"], name=op.f("fk_budget_run_id_run"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("run_id", "scope", name=op.f("pk_budget")),
     )
     op.create_table(

@@ -1,0 +1,183 @@
+"""What another routing policy would have picked for the calls of a run, and what that would have cost.
+
+The router's own code decides on the recorded requests. No model is called and nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..memory import reads
+from ..memory.chat import Message
+from ..memory.database import Connection
+from ..memory.errors import ConfigError, UsageError
+from ..memory.reads import CallRecord
+from ..router.policy import NoRoute, Policy, make_policy
+from ..router.stats import Stats
+from ..router.tokens import estimate_tokens
+from ..router.types import ModelSpec, Query
+from .names import in_workflow
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRow:
+    """One call: as it was, and as the other policy would have it."""
+
+    task: str
+    attempt: int
+    step: int
+    #: settled | unknown
+    status: str
+    model_then: str
+    #: nano-dollars that were paid
+    cost_then_nano: int
+    #: None: the policy finds no model for the call
+    model_now: str | None
+    #: nano-dollars, estimated; None without a model
+    cost_now_nano: int | None
+    reason: str
+
+    @property
+    def is_same(self) -> bool:
+        return self.model_now == self.model_then
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The calls of a run under another policy."""
+
+    run_id: str
+    policy: Mapping[str, Any]
+    rows: Sequence[ReplayRow]
+
+    @property
+    def cost_then_nano(self) -> int:
+        """Nano-dollars of the calls that the policy finds a model for, so that the two sums compare."""
+        return sum(row.cost_then_nano for row in self.rows if row.cost_now_nano is not None)
+
+    @property
+    def cost_now_nano(self) -> int:
+        return sum(row.cost_now_nano or 0 for row in self.rows)
+
+    @property
+    def moved(self) -> int:
+        """Calls that another model would have got."""
+        return sum(not row.is_same for row in self.rows)
+
+    @property
+    def unrouted(self) -> int:
+        """Calls that no model would have got."""
+        return sum(row.model_now is None for row in self.rows)
+
+
+def parse_policy(text: str) -> dict[str, Any]:
+    """A policy as people write it: `cheapest`, `fixed:MODEL`, JSON, or the path of a YAML or JSON file that
+    is a policy or has one under `policy` (a pool file).
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if text == "cheapest":
+        return {"kind": "cheapest"}
+    if text.startswith("fixed:") and len(text) > len("fixed:"):
+        return {"kind": "fixed", "model": text.removeprefix("fixed:")}
+    if text.lstrip().startswith("{"):
+        return _mapping(text, text)
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"there is no policy {text!r}, and no such file", mend="use cheapest, fixed:MODEL, a file or JSON"
+        )
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", mend="give a text file that you may read") from error
+    found = _mapping(content, str(path))
+    if "models" in found and "policy" not in found:
+        return {"kind": "cheapest"}  # what a pool file without a policy means
+    inner = found.get("policy", found)
+    if not isinstance(inner, dict):
+        raise UsageError(f"the policy in {path} is no object", mend="write kind, model and fallback under it")
+    return inner
+
+
+def _mapping(text: str, what: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{what[:80]} is no policy: {error}", mend='write {"kind": "cheapest"}') from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{what[:80]} is no policy", mend='write {"kind": "cheapest"}')
+    return found
+
+
+def replay(
+    connection: Connection, run_id: str, models: Sequence[ModelSpec], policy: Mapping[str, Any]
+) -> Replay:
+    """Route the answered calls of a run anew among `models`, with the statistics of today.
+
+    The cost of a call is that of the tokens it really took, at the price of the model picked now; of a call
+    whose outcome is unknown it is the router's estimate.
+
+    Raises:
+        NotFound: there is no such run.
+        ConfigError: the policy is none, or names a model that is not there.
+    """
+    record = reads.run(connection, run_id)
+    made = make_policy(policy, [model.name for model in models])
+    if not models:
+        raise ConfigError("there are no models to route to", mend="add one: `podium models add`")
+    from .caller import stats_of
+
+    stats = stats_of(reads.latencies(connection, record.tenant))
+    calls = [c for c in reads.calls(connection, run_id) if c.status in ("settled", "unknown")]
+    kinds = {task.name: task.kind for task in reads.tasks(connection, run_id)}
+    rows = []
+    for start in range(0, len(calls), 500):  # requests are large: not all of them at once
+        page = calls[start : start + 500]
+        asked = reads.values(connection, record.tenant, [call.request_blob for call in page])
+        for call in page:
+            query = query_of(asked[call.request_blob], call.task, kinds.get(call.task, "llm"))
+            rows.append(_row(call, query, models, made, stats))
+    return Replay(run_id, dict(policy), rows)
+
+
+def query_of(asked: Mapping[str, Any], task: str, kind: str) -> Query:
+    """What the router was asked, of a request as it is recorded."""
+    from .caller import DEFAULT_MAX_TOKENS
+
+    messages = [Message(**message) for message in asked["messages"]]
+    expected, upper = estimate_tokens(messages, schema=asked["schema"])
+    return Query(
+        input_tokens_max=upper,
+        input_tokens=expected,
+        max_tokens=asked["max_tokens"] or DEFAULT_MAX_TOKENS,
+        needs_json=asked["schema"] is not None,
+        task=in_workflow(task),
+        kind=kind,
+        pinned=asked["model"],
+    )
+
+
+def _row(
+    call: CallRecord, query: Query, models: Sequence[ModelSpec], policy: Policy, stats: Stats
+) -> ReplayRow:
+    paid = min(call.cost_nano or 0, call.reserved_nano)
+    common = (call.task, call.attempt, call.step, call.status, call.model, paid)
+    try:
+        route = policy.choose(query, models, stats)
+    except NoRoute as error:
+        return ReplayRow(*common, None, None, error.message.splitlines()[0])
+    cost = route.est_cost_nano
+    if call.status == "settled" and call.input_tokens is not None and call.output_tokens is not None:
+        price = next(model.price for model in models if model.name == route.model)
+        cost = price.cost(call.input_tokens, min(call.output_tokens, route.max_tokens))
+    if route.model == call.model and call.status == "settled":
+        cost = paid  # as it was billed
+    return ReplayRow(*common, route.model, cost, route.reason)
