@@ -323,7 +323,7 @@ def _check_budgets(connection: Connection, run_id: str, changes: Changes) -> Non
     wanted = (changes.budget_nano, changes.budget_tokens, changes.budget_seconds)
     for name, new, used in zip(("budget", "tokens", "seconds"), wanted, row, strict=True):
         if new is not None and new < used:
-            shown = f"{format_usd(used)} USD" if name == "budget" else f"{used:,g}"
+            shown = f"{format_usd(int(used))} USD" if name == "budget" else f"{used:,g}"
             raise UsageError(
                 f"the new budget is below what the run has spent and reserved: {shown}",
                 mend=f"give a higher --{name}",

@@ -14,7 +14,6 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
-from .content import wrong_contents
 from .errors import ConfigError
 from .outages import Patience, ends_transaction, is_passing, told, trouble
 from .writer import Writer
@@ -241,17 +240,6 @@ class Database:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             return [str(d) for d in compare_metadata(context, Base.metadata)]
 
-    def damaged(self) -> list[str]:
-        """What of the stored bytes is wrong, one line each: contents that are not what their hash says, and
-        what SQLite finds when it checks its file. Reads the whole database.
-        """
-        with self.read() as connection:
-            found = wrong_contents(connection)
-            if self.is_sqlite:
-                told = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
-                found += [f"file: {line}" for line in told if line != "ok"]
-        return found
-
     def ensure_schema(self) -> None:
         """Upgrade an empty or older database; a current one costs one query.
 
@@ -262,6 +250,7 @@ class Database:
         if current == HEAD:
             return
         if current is not None and current > HEAD:
+            self.close()
             raise ConfigError(
                 f"the database has schema {current}, this Podium knows {HEAD}",
                 mend="install the newer Podium, or point PODIUM_DATABASE_URL at another database",

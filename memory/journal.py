@@ -37,7 +37,7 @@ class _Entry:
     names: Sequence[str]
     work: Work
     #: told on the writer's thread
-    tell: Callable[[Outcome], None]
+    tell: Callable[[Outcome], object]
     future: Future[Any] | None = None
 
 
@@ -69,7 +69,7 @@ class Journal:
         self._put(_Entry((name,), work, tell, future))
         return future
 
-    def post(self, names: Sequence[str], work: Work, tell: Callable[[Outcome], None]) -> None:
+    def post(self, names: Sequence[str], work: Work, tell: Callable[[Outcome], object]) -> None:
         """Queue a write that stands for several commits; `tell` gets its outcome on the writer's thread."""
         self._put(_Entry(names, work, tell))
 

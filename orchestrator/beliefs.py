@@ -137,6 +137,8 @@ class _Lattice:
         total = sum(hoped.values()) + sum(known.values())
         weight = POOL_WEIGHT if pool else 0.0
         prior = pool or [1.0] * self._size
+        if not total:
+            return prior
         for _ in range(rounds):
             new = [weight * p for p in pool] if pool else [0.0] * self._size
             for cell, count in hoped.items():

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from functools import partial
 from typing import Any
 
@@ -22,23 +22,23 @@ from ..memory.content import encode
 from ..memory.errors import BudgetStopped, PodiumError
 from ..memory.graphs import NewTask
 from ..memory.journal import Outcome as Written
-from ..memory.steps import Expand, Finish, Keep, Start, Step, advance
+from ..memory.steps import Expand, Finish, Keep, Start, Step
 from . import growth, outcomes, saga
 from .caller import RunContext, Services
 from .executor import Executor, Outcome
 from .loading import load
+from .pipeline import Pipeline
 from .placeholders import Ref, refs
-from .scheduler import Scheduler
+from .ready import ReadyTasks
 from .shares import Shares
 from .state import Node, RunState, Values
+from .timers import NAP, TimeLimits, Timers
 from .turns import ATTEMPT_TIMEOUT
 
 log = logging.getLogger(__name__)
 
 #: bytes of map elements' outputs that are kept for the end of the map; the others are read again
 KEEP_BYTES = 32 * 1024 * 1024
-#: seconds of one sleep at most: the wall clock may be set meanwhile
-NAP = 30.0
 
 
 class RunDriver:
@@ -59,28 +59,22 @@ class RunDriver:
         self._wake_run, self._priority = wake, priority
         self.values = Values()
         self.state: RunState
-        self.order: Scheduler
+        self.order: ReadyTasks
         self.graph_version = 0
         #: how the run is to end, and why; None: it goes on
         self.stop: tuple[str, PodiumError] | None = None
         #: the same while what the run did is undone
         self.final: tuple[str, PodiumError] | None = None
-        self._begun = time.monotonic()
-        self._used_seconds = 0.0
-        self._limits: tuple[float | None, float | None] = (None, None)
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._loaded = self._paused = self._ending = self._kicked = False
         #: ready, and not taken up yet
         self._ready: deque[Node] = deque()
-        self._steps: list[Step] = []
-        self._then: list[Callable[[], None]] = []
-        self._in_flight = False
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._pipeline = Pipeline(services.journal, run.run_id, run.epoch, self._committed)
         self._attempts: dict[asyncio.Task[None], Node] = {}
         self._others: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self.timers = Timers()
+        self._limits = TimeLimits(self.timers, self._late)
         self._sleeping = 0
         #: bytes by element
         self._kept: dict[str, int] = {}
@@ -129,24 +123,25 @@ class RunDriver:
             self.kick()
             return await self._over
         finally:
-            for timer in self._timers:
-                timer.cancel()
+            self.timers.cancel()
             await self._cancel_all()
             self._wake(self.shares.leave(self.run.run_id))
 
     async def _load(self) -> None:
         loaded = await self.services.read(partial(load, run_id=self.run.run_id))
         record, self.state, self.values = loaded.record, loaded.state, loaded.values
-        self.graph_version, self._used_seconds = record.graph_version, record.used_seconds
+        self.graph_version = record.graph_version
         predicted = {task: figures.mean_seconds for task, figures in self.run.stats.by_task.items()}
-        self.order = Scheduler(predicted)
+        deadline = None if record.deadline_at is None else record.deadline_at - time.time()
+        self.order = ReadyTasks(
+            self.shares.total, predicted, None if deadline is None else self._loop.time() + deadline
+        )
         self.order.add(self.state.nodes.values())
         for node in list(self.state.ready()):
             if node.status == "pending" and node.not_before is not None:
                 self.line_up(node, outcomes.backoff_left(node))
             else:
                 self._ready.append(node)
-        self._limits = (record.deadline_at, record.budget_seconds)
         self._paused = record.pause_requested
         self._loaded = True
         for node in self.state.nodes.values():
@@ -157,7 +152,7 @@ class RunDriver:
         saga.go_on(self, loaded)
         if record.cancel_requested:
             self.cancel()
-        self._watch_time()
+        self._limits.set(record.deadline_at, record.budget_seconds, record.used_seconds)
 
     def watch_approval(self, expires: float | None) -> None:
         """When its question expires (seconds, UTC), answer it with no, unless a person was quicker."""
@@ -166,7 +161,7 @@ class RunDriver:
         if (left := expires - time.time()) <= 0:
             self._do(self._expire())
         else:
-            self.later(min(left, NAP), partial(self.watch_approval, expires))
+            self.timers.later(min(left, NAP), partial(self.watch_approval, expires))
 
     async def _expire(self) -> None:
         await self.services.journal.commit("task.wait", lambda c: control.expire_approvals(c, time.time()))
@@ -175,7 +170,7 @@ class RunDriver:
     @property
     def seconds(self) -> float:
         """For how long it has driven the run."""
-        return time.monotonic() - self._begun
+        return self._limits.driven
 
     def kick(self) -> None:
         """Take a turn as soon as what happens now has happened."""
@@ -191,7 +186,7 @@ class RunDriver:
             while self._ready and self.stop is None:
                 self._take_up(self._ready.popleft())
             self._start_tasks()
-            self._flush()
+            self._pipeline.flush()
             if self._is_idle() and not self._ending:
                 self._ending = True
                 self._do(self._end())
@@ -215,7 +210,7 @@ class RunDriver:
         elif node.condition is not None or node.spec.cache is not None or node.holds_tasks:
             self._do(self._prepare(node))
         else:
-            self.order.ready(node)
+            self.order.ready(node, self._loop.time())
 
     def _start_tasks(self) -> None:
         """Give the ready tasks attempts, as far as the engine has slots for this run."""
@@ -223,57 +218,48 @@ class RunDriver:
         if not waiting:
             return
         run_id = self.run.run_id
-        self.shares.want(run_id, waiting)
-        while self.stop is None and not self._paused and len(self.order) and self.shares.take(run_id):
-            node = self.order.pick()
-            self.begin(node)
-            self._then.append(partial(self._launch, node, node.attempts))
-        self.shares.want(run_id, 0 if self.stop or self._paused else len(self.order))
+        if self.stop is not None or self._paused:
+            self._wake(self.shares.want(run_id, 0))
+            return
+        self._wake(self.shares.want(run_id, waiting))
+        now = self._loop.time()
+        while len(self.order) and self.shares.take(run_id):
+            node = self.order.pick(now, self.shares.free + 1)
+            if node is None:
+                self._wake(self.shares.give(run_id))
+                self._hold(now)
+                return
+            start = self.begin(node)
+            self._pipeline.write(start, partial(self._launch, node, start.attempt))
 
-    def begin(self, node: Node) -> None:
-        """Write down the start of the next attempt."""
+    def _hold(self, now: float) -> None:
+        """A ready task is held back for a better one: until something ends, or until a time."""
+        self._wake(self.shares.want(self.run.run_id, 0))
+        if (again := self.order.ask_again) is not None:
+            self.timers.later(max(0.0, again - now), self.kick)
+
+    def begin(self, node: Node) -> Start:
+        """The start of the next attempt, to be written."""
         node.attempts += 1
         node.started_at = time.time()
         node.first_start = node.first_start or node.started_at
         node.failed = False
         self.state.set_status(node, "running")
-        self._steps.append(Start(node.name, node.attempts, node.started_at))
+        return Start(node.name, node.attempts, node.started_at)
 
     # -- commits
 
     def write(self, step: Step) -> None:
         """Put a step into the next commit."""
-        self._steps.append(step)
+        self._pipeline.write(step)
         self.kick()
 
-    def _flush(self) -> None:
-        if self._in_flight or not self._steps:
-            return
-        steps, then = self._steps, self._then
-        self._steps, self._then, self._in_flight = [], [], True
-        self._settled.clear()
-        run_id, epoch = self.run.run_id, self.run.epoch
-        self.services.journal.post(
-            [step.name for step in steps],
-            lambda connection: advance(connection, run_id, epoch, steps),
-            lambda written: self._loop.call_soon_threadsafe(self._committed, then, written),
-        )
-
-    def _committed(self, then: list[Callable[[], None]], written: Written) -> None:
-        self._in_flight = False
-        if not self._steps:
-            self._settled.set()
-        if self._over.done():
-            return
+    def _committed(self, written: Written) -> None:
         if written[1] is not None:
             self._die(written[1])
-            return
-        for action in then:
-            action()
         self.kick()
 
     def _die(self, error: BaseException) -> None:
-        self._settled.set()
         if not self._over.done():
             self._over.set_exception(error)
 
@@ -319,7 +305,7 @@ class RunDriver:
         keep = None
         if outcome.cache_key is not None:
             keep = Keep(outcome.cache_key, node.spec.cache.ttl if node.spec.cache else None)
-        self._steps.append(
+        self._pipeline.write(
             Finish(
                 node.name,
                 node.attempts,
@@ -350,7 +336,7 @@ class RunDriver:
         """The node is skipped, and so is what cannot run without it."""
         gone = self.state.skip_after(node)
         names = [n.name for n in gone]
-        self._steps.append(
+        self._pipeline.write(
             Finish(node.name, node.attempts, "skipped", node.begun_at, skipped=names, **finish)
         )
         for other in gone:
@@ -362,7 +348,7 @@ class RunDriver:
         """The node is over and its successors may go on."""
         self.state.set_status(node, status)
         node.finished_at = time.time()
-        self.order.done(node)
+        self.order.done(node, self._loop.time())
         self._ready.extend(self.state.successors(node))
         self.kick()
 
@@ -371,7 +357,7 @@ class RunDriver:
         self.state.set_status(node, "pending")
         if pause > 0:
             self._sleeping += 1
-            self.later(pause, partial(self._awake, node))
+            self.timers.later(pause, partial(self._awake, node))
         else:
             self._ready.append(node)
         self.kick()
@@ -407,7 +393,7 @@ class RunDriver:
                 outcomes.fail(self, node, error)
             return
         if node.status == "pending":  # it may have been closed with what it is below of
-            self.order.ready(node)
+            self.order.ready(node, self._loop.time())
             self.kick()
 
     async def _cached(self, node: Node) -> Outcome | None:
@@ -434,7 +420,7 @@ class RunDriver:
         """Give a node children: a graph patch."""
         version, self.graph_version = self.graph_version, self.graph_version + 1
         first = self.state.position
-        self._steps.append(Expand(node.name, version, first, children, edges, **more))
+        self._pipeline.write(Expand(node.name, version, first, children, edges, **more))
         self.state.set_status(node, "expanded")
         made = self.state.add(children, edges)
         self.order.add(made)
@@ -462,7 +448,7 @@ class RunDriver:
 
     def _is_idle(self) -> bool:
         """Whether nothing runs and nothing will start by itself."""
-        if self._attempts or self._others or self._steps or self._in_flight:
+        if self._attempts or self._others or not self._pipeline.is_empty:
             return False
         if self.stop is not None or self._paused:
             return True
@@ -513,17 +499,18 @@ class RunDriver:
         wanted = {n: nodes[n].output for n in names if n not in outputs and n in nodes and nodes[n].output}
         if not wanted:
             return
-        while (self._steps or self._in_flight) and not self._over.done():
-            self._settled.clear()
-            self.kick()
-            await self._settled.wait()
+        self.kick()
+        await self._pipeline.settled()
         hashes = [digest for digest in wanted.values() if digest is not None]
         found = await self.services.read(lambda c: reads.values(c, self.run.tenant, hashes))
         outputs.update({name: found[digest] for name, digest in wanted.items() if digest is not None})
 
     async def _reload(self) -> None:
-        """Take over answers to approvals."""
-        answers = await self.services.read(partial(runs.answers, run_id=self.run.run_id))
+        """Take over answers to approvals, and limits that were changed."""
+        run_id = self.run.run_id
+        record = await self.services.read(lambda c: reads.run(c, run_id))
+        self._limits.set(record.deadline_at, record.budget_seconds, record.used_seconds)
+        answers = await self.services.read(partial(runs.answers, run_id=run_id))
         for name, approval, comment in answers:
             node = self.state.nodes.get(name)
             if node is not None and node.status == "waiting":
@@ -531,40 +518,16 @@ class RunDriver:
                 self.line_up(node)
         self.kick()
 
-    def _watch_time(self) -> None:
-        """Fail the run when its deadline has passed or its seconds are used up."""
-        if self.final is not None:
+    def _late(self, what: str) -> None:
+        """The run's deadline has passed, or its seconds are used up."""
+        if self.final is not None or self._over.done():
             return
-        deadline, seconds = self._limits
-        left = [NAP]
-        if deadline is not None:
-            left.append(deadline - time.time())
-        if seconds is not None:
-            left.append(seconds - self._used_seconds - self.seconds)
-        if min(left) <= 0:
-            if deadline is not None and deadline <= time.time():
-                late = PodiumError(
-                    "the deadline has passed", mend="`podium retry` goes on without a deadline"
-                )
-                self.halt("failed", late, cut=True)
-            else:
-                spent = f"the run has used its {seconds:g} seconds"
-                self.halt(
-                    "stopped", BudgetStopped(spent, mend="`podium resume --seconds` gives more"), cut=True
-                )
-        elif deadline is not None or seconds is not None:
-            self.later(min(left), self._watch_time)
-
-    def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do something after some seconds of this process's clock, unless the run is over by then."""
-
-        def fire() -> None:
-            self._timers.discard(timer)
-            if not self._over.done():
-                action()
-
-        timer = self._loop.call_later(seconds, fire)
-        self._timers.add(timer)
+        if what == "deadline":
+            mend = "`podium retry` goes on without a deadline"
+            self.halt("failed", PodiumError("the deadline has passed", mend=mend), cut=True)
+        else:
+            mend = "`podium resume --seconds` gives more"
+            self.halt("stopped", BudgetStopped("the run has used up its seconds", mend=mend), cut=True)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -577,9 +540,9 @@ class RunDriver:
             self._die(error)
         self.kick()
 
-    def _wake(self, runs_to_wake: Iterable[str]) -> None:
+    def _wake(self, runs_to_wake: Iterable[Hashable]) -> None:
         for run_id in runs_to_wake:
-            self._wake_run(run_id)
+            self._wake_run(str(run_id))
 
     async def _cancel_all(self) -> None:
         tasks = [*self._attempts, *self._others]

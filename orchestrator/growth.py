@@ -40,7 +40,7 @@ async def expand(driver: RunDriver, node: Node) -> None:
         return
     if inputs is not None:
         driver.values.inputs[node.name] = inputs
-    driver.begin(node)
+    driver.write(driver.begin(node))
     driver.patch(node, children, edges, inputs=inputs)
 
 

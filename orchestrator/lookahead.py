@@ -18,7 +18,7 @@ class Effort:
     """How hard to look, counted in tasks placed so that it does not depend on the machine."""
 
     #: tasks placed while looking for orders, at the first decision and at each later one
-    first: int = 18000
+    first: int = 12000
     more: int = 6000
     #: drawn scenarios, and tasks placed to compare the best orders on them
     draws: int = 8
@@ -83,6 +83,7 @@ class Search:
         if before is not None:
             keep(mean.serial(before))
         keep(mean.parallel([-t for t in tail]))
+        keep(mean.serial(rest.repair([-t for t in tail])))
         low, high = 1 - effort.spread, 1 + effort.spread
         while best[0] > enough and mean.placed < limit:
             if self._random.random() < 0.5:

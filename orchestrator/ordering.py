@@ -70,8 +70,6 @@ class Scheduler:
         self._since_searched: int | None = None
         #: what the last search wants started now, last first; None: it is out of date
         self._go: list[Entry] | None = None
-        #: when the next running job should have ended
-        self._expected = 0.0
 
     def __len__(self) -> int:
         """How many jobs are ready."""
@@ -231,23 +229,25 @@ class Scheduler:
         return entry.job.id
 
     def _pick_first(self, now: float, free: tuple[int, ...]) -> Entry | None:
-        best: list[_Key] | None = None
-        held: _Key | None = None
+        patience = PATIENCE * self._longest
+        best: tuple[int, bool, _Key] | None = None
+        held: tuple[int, bool, _Key] | None = None
         for need, line in self._lines.items():
-            first = _front(line)
-            if first is None:
+            key = _front(line)
+            if key is None:
                 continue
-            if not _fits(need, free):
-                waited = now - first[-1].since
-                if waited > PATIENCE * self._longest and (held is None or first < held):
-                    held = first
-            elif best is None or first < best[0]:
-                best = line
-        if best is None or (held is not None and held[0] <= best[0][0] and self._running):
+            patient = now - key[-1].since <= patience
+            first = key[0], patient, key
+            if _fits(need, free):
+                if best is None or first < best:
+                    best = first
+            elif not patient and (held is None or first < held):
+                held = first
+        if best is None or (held is not None and held < best and self._running):
             return None
-        entry = best[0][-1]
+        entry = best[-1][-1]
         if self.deadline is None or not self._ageing or self.deadline - now > (1 + TIGHT) * entry.tail:
-            return heapq.heappop(best)[-1]
+            return heapq.heappop(self._lines[entry.job.need])[-1]
         self._ageing = 0.0  # time is short: the longest path alone counts
         self._line_up_all()
         return self._pick_first(now, free)
@@ -296,16 +296,15 @@ class Scheduler:
                 return entry
         if overdue or not self._running:
             return self._pick_first(now, free)
-        self.ask_again = self._expected
+        self.ask_again = now + min(sum(e.left(now)) / len(e.draws) for e in self._running.values())
         return None
 
     def _look(self, now: float, free: tuple[int, ...]) -> None:
         rest = [e for e in self._entries.values() if e.state != RUNNING]
         units = [min(f, c) for f, c in zip(free, self.capacity, strict=True)]
         placed = any(e.place != UNPLACED for e in rest)
-        go, end = self._outlook.choose(rest, list(self._running.values()), now, units, placed)
+        go = self._outlook.choose(rest, list(self._running.values()), now, units, placed)
         self._go, self._since_searched = go[::-1], 0
-        self._expected = now + end
         self._line_up_all()
 
 

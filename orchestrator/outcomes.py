@@ -200,7 +200,7 @@ def watch_budget(driver: RunDriver, node: Node) -> None:
     left = _seconds_left(node)
     if left is not None and not node.watched:
         node.watched = True
-        driver.later(max(0.0, left), partial(_overdue, driver, node))
+        driver.timers.later(max(0.0, left), partial(_overdue, driver, node))
 
 
 def _overdue(driver: RunDriver, node: Node) -> None:

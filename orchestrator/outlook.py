@@ -79,12 +79,12 @@ class Outlook:
         self.packing, self.effort = packing, effort
         self._beliefs, self._search = Beliefs(), Search(effort)
         self._random = random.Random(1)
+        self._middle = (0.5,) * effort.draws
 
     def enter(self, job: Job, serial: int) -> Entry:
-        draws = [(k + 0.5) / self.effort.draws for k in range(self.effort.draws)]
-        self._random.shuffle(draws)
-        drawn = [job.seconds] * len(draws)
-        return Entry(job, self.packing.pack(job.need), serial, job.seconds, job.seconds, draws, drawn)
+        """A job just added; it gets its own draws when thought begins."""
+        drawn = (job.seconds,) * len(self._middle)
+        return Entry(job, self.packing.pack(job.need), serial, job.seconds, job.seconds, self._middle, drawn)
 
     def learn(self, entry: Entry, now: float) -> None:
         """A running job has ended."""
@@ -97,6 +97,10 @@ class Outlook:
         beliefs = self._beliefs.expect((e.kind, e.job.seconds) for e in order)
         for entry, belief in zip(order, beliefs, strict=True):
             predicted = entry.job.seconds
+            if entry.draws is self._middle:
+                draws = [(k + 0.5) / self.effort.draws for k in range(self.effort.draws)]
+                self._random.shuffle(draws)
+                entry.draws = draws
             entry.belief = belief
             entry.seconds = predicted * belief.mean
             entry.drawn = [predicted * belief.quantile(u) for u in entry.draws]
@@ -105,11 +109,10 @@ class Outlook:
 
     def choose(
         self, rest: Sequence[Entry], running: Sequence[Entry], now: float, free: Sequence[int], placed: bool
-    ) -> tuple[list[Entry], float]:
+    ) -> list[Entry]:
         """Jobs to start now, most important first; the order found is noted in `place`.
 
-        `rest`: all that has not started. `placed`: it has places from an earlier search. Also returns the
-        seconds after which a running job should have ended.
+        `rest`: all that has not started. `placed`: it has places from an earlier search.
         """
         at = {entry: k for k, entry in enumerate(rest)}
         succ = [[at[e] for e in entry.after if e in at] for entry in rest]
@@ -126,7 +129,7 @@ class Outlook:
         order, start = self._search.choose(mean, drawn, before)
         for place, k in enumerate(order):
             rest[k].place = place
-        return [rest[k] for k in start if rest[k].state == READY], min((end for _, end in means), default=0.0)
+        return [rest[k] for k in start if rest[k].state == READY]
 
 
 def _scenario(

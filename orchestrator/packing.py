@@ -37,6 +37,7 @@ class Packing:
         self.full = self.pack(capacity)
 
     def pack(self, units: Sequence[int]) -> int:
+        """The units as one integer."""
         return sum(int(u) << s for u, s in zip(units, self._shifts, strict=True))
 
 

@@ -49,6 +49,11 @@ class ReadyTasks:
         name = self._scheduler.pick(now, (free,))
         return None if name is None else self._nodes[str(name)]
 
+    @property
+    def ask_again(self) -> float | None:
+        """When to ask again although nothing has ended; None: not before something has."""
+        return self._scheduler.ask_again
+
     def done(self, node: Node, now: float) -> None:
         """The node is over, however."""
         if self._nodes.pop(node.name, None) is not None:

@@ -19,7 +19,7 @@ from podium.memory import runs
 from podium.memory.database import Connection, Database
 from podium.memory.errors import PodiumError
 from podium.orchestrator import driver as driver_module
-from podium.orchestrator import outcomes
+from podium.orchestrator import outcomes, timers
 from podium.orchestrator.context import RunContext
 from podium.orchestrator.driver import RunDriver
 from podium.orchestrator.executor import Outcome
@@ -185,3 +185,4 @@ def use_clock(clock: Clock, patch: pytest.MonkeyPatch) -> None:
     fake = SimpleNamespace(time=clock.time, monotonic=clock.monotonic)
     patch.setattr(driver_module, "time", fake)
     patch.setattr(outcomes, "time", fake)
+    patch.setattr(timers, "time", fake)

@@ -73,13 +73,14 @@ def upgrade(as_json: Json = False) -> None:
 
 @db_app.command("check")
 def check(as_json: Json = False) -> None:
-    """Compare the database's schema with the one this Podium needs."""
+    """Compare the database's schema with the one this Podium needs, and what is stored with its hashes."""
     from ...memory.database import Database
 
-    _tell_schema(Database(settings().database), as_json)
+    _tell_schema(Database(settings().database), as_json, thorough=True)
 
 
-def _tell_schema(database: object, as_json: bool) -> None:
+def _tell_schema(database: object, as_json: bool, *, thorough: bool = False) -> None:
+    from ...memory.damage import damage
     from ...memory.database import HEAD, Database
     from ...memory.errors import ConfigError
     from .output import DbOut
@@ -88,6 +89,8 @@ def _tell_schema(database: object, as_json: bool) -> None:
     try:
         revision = database.revision()
         wrong = database.differences() if revision is not None else []
+        if thorough and revision == HEAD:
+            wrong += damage(database)
         shown = database.url.render_as_string()
     finally:
         database.close()
@@ -99,7 +102,7 @@ def _tell_schema(database: object, as_json: bool) -> None:
         for line in wrong:
             print(f"  {line}")
     if not ok and not as_json:
-        why = f"{len(wrong)} differences" if wrong else f"schema {revision or 'none'} instead of {HEAD}"
+        why = f"{len(wrong)} things are wrong" if wrong else f"schema {revision or 'none'} instead of {HEAD}"
         mend = "restore a backup, or use another database" if wrong else "podium db upgrade"
         raise ConfigError(f"the database is not as it should be: {why}", mend=mend)
     if not ok:

@@ -211,25 +211,25 @@ def test_a_job_that_never_fits_is_refused() -> None:
 
 
 def test_a_big_job_is_not_starved_by_small_ones() -> None:
-    """Two units, small jobs for ever, and one that needs both."""
-    count = 300
-    jobs = [Job("big", 2, (2,)), *(Job(n, 5) for n in range(count))]
-    scheduler = made(jobs, capacity=(2,))
-    for job in jobs:
-        scheduler.ready(job.id, 0.0)
-    ends: list[tuple[float, Hashable]] = []
+    """Two units, one job that needs both, and small jobs that come one by one and never end together."""
+    scheduler = made([Job("big", 2, (2,)), *(Job(n, 5) for n in range(100))], capacity=(2,))
+    scheduler.ready("big", 0.0)
+    running: list[tuple[float, Hashable]] = []
     free, now = 2, 0.0
-    started: list[Hashable] = []
-    while "big" not in started:
+    for n in range(100):
+        scheduler.ready(n, now)
         while (id := scheduler.pick(now, (free,))) is not None:
-            started.append(id)
-            free -= 2 if id == "big" else 1
-            ends.append((now + 4 + len(started) % 3, id))  # they never end together by themselves
-        ends.sort(key=lambda pair: pair[0])
-        now, id = ends.pop(0)
-        scheduler.done(id, now)
-        free += 1
-    assert len(started) < count / 2
+            if id == "big":
+                assert 8 * 5 < now < 100
+                return
+            free -= 1
+            running.append((now + 5.0, id))
+        now += 2.5
+        for end, id in [r for r in running if r[0] <= now]:
+            running.remove((end, id))
+            scheduler.done(id, now)
+            free += 1
+    raise AssertionError("the big job never started")
 
 
 # -- lookahead
@@ -266,8 +266,7 @@ def test_units_that_others_hold_are_not_counted_on() -> None:
     scheduler = made(jobs, capacity=(4,), lookahead=True)
     for job in jobs:
         scheduler.ready(job.id, 0.0)
-    assert scheduler.pick(0.0, (2,)) == "other"
-    assert scheduler.pick(0.0, (1,)) == "small"
+    assert {scheduler.pick(0.0, (2,)), scheduler.pick(0.0, (1,))} == {"small", "other"}
 
 
 def test_explicit_priority_holds_with_lookahead_too() -> None:
@@ -290,8 +289,8 @@ def random_graph(seed: int, size: int) -> tuple[list[Job], Edges, dict[Hashable,
 
 def test_lookahead_ends_earlier_on_average() -> None:
     greedy = ahead = 0.0
-    for seed in range(12):
-        jobs, edges, true = random_graph(seed, 24)
+    for seed in range(8):
+        jobs, edges, true = random_graph(seed, 18)
         greedy += makespan(replay(made(jobs, edges, capacity=(4, 3)), jobs, edges, (4, 3), true))
         ahead += makespan(
             replay(made(jobs, edges, capacity=(4, 3), lookahead=True), jobs, edges, (4, 3), true)
@@ -300,7 +299,7 @@ def test_lookahead_ends_earlier_on_average() -> None:
 
 
 def test_the_same_calls_give_the_same_answers() -> None:
-    jobs, edges, true = random_graph(5, 30)
+    jobs, edges, true = random_graph(5, 15)
     once, again = (
         replay(made(jobs, edges, capacity=(4, 3), lookahead=True), jobs, edges, (4, 3), true)
         for _ in range(2)
@@ -326,7 +325,7 @@ def graphs(draw: st.DrawFn) -> tuple[list[Job], Edges, tuple[int, ...], dict[Has
 
 
 @pytest.mark.parametrize("lookahead", [False, True])
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(graph=graphs())
 def test_every_schedule_is_valid_and_none_stalls(lookahead: bool, graph: Any) -> None:
     jobs, edges, capacity, true = graph
