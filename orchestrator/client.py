@@ -19,11 +19,8 @@ from ..memory.errors import StaleEpoch, UsageError
 from .controls import Controls
 from .leases import Watch
 from .settings import Settings, load_settings
-from .submission import Terms, ask_workflow, checked, new_run, store
-from .tasks import PlanTask
 from .viewer import FOLLOW, RESTING, OnEvent, tell
 from .views import Run
-from .workflow import Workflow
 
 if TYPE_CHECKING:
     from ..router.types import ModelSpec
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
     from ..workers.poolfile import PoolFile
     from .engine import Engine
     from .estimate import PlanRow
+    from .workflow import Workflow
 
 T = TypeVar("T")
 OnToken = Callable[[str, str], None]
@@ -92,6 +90,7 @@ class Podium(Controls):
     def close(self) -> None:
         """Let go of the runs that this process drives and free the models. May be called twice."""
         if self._loop is not None:
+            self.database.hurry()
             self._wait(self._close())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
@@ -174,6 +173,8 @@ class Podium(Controls):
         **more_inputs: Any,
     ) -> Run:
         """Store a run for the detached engine (`podium up`), and return at once. See `run`."""
+        from .submission import Terms, checked, new_run
+
         terms = Terms(budget, deadline, priority, approve, policy, idempotency_key, detached, tokens, seconds)
         made, root = checked(workflow)
         new = new_run(self.settings, made, {**(inputs or {}), **more_inputs}, root, terms)
@@ -211,6 +212,8 @@ class Podium(Controls):
         on_token: Callable[[str], None] | None = None,
     ) -> Run:
         """One question to one model: a run with the task `answer`. `on_token` gets the text as it comes."""
+        from .submission import ask_workflow
+
         workflow = ask_workflow(model, system, max_tokens)
         listen = None if on_token is None else lambda _task, text: on_token(text)
         return self.run(workflow, budget=budget, on_token=listen, prompt=prompt)
@@ -219,6 +222,8 @@ class Podium(Controls):
         self, prompt: str, *, on_token: Callable[[str], None] | None = None, **options: Any
     ) -> Run:
         """`ask`, awaited."""
+        from .submission import ask_workflow
+
         budget = options.pop("budget", None)
         workflow = ask_workflow(options.pop("model", None), options.pop("system", None), **options)
         listen = None if on_token is None else lambda _task, text: on_token(text)
@@ -255,14 +260,11 @@ class Podium(Controls):
         Raises:
             PodiumError: the planning run did not succeed.
         """
-        details = {
-            "goal": goal.replace("{", "{{").replace("}", "}}"),  # no placeholders: a person wrote it
-            "inputs": dict(inputs) if inputs is not None else None,
-            "model": model,
-            "tools": [{"ref": ref, "description": about} for ref, about in tools],
-            "run": False,
-        }
-        workflow = Workflow("plan", tasks={"plan": PlanTask.model_validate({"plan": details})})
+        from .planning import planning_workflow
+        from .submission import Terms, new_run
+        from .workflow import Workflow
+
+        workflow = planning_workflow(goal, inputs=inputs, model=model, tools=tools)
         run = self._keep(new_run(self.settings, workflow, {}, Path.cwd(), Terms(budget=budget)), {})
         run = self.drive(run.id, on_event=on_event)
         if run.status != "succeeded":
@@ -286,6 +288,8 @@ class Podium(Controls):
         return list((pool.specs if pool is not None else self.pool_file().models).values())
 
     def _keep(self, new: runs.NewRun, classes: Mapping[str, type]) -> Run:
+        from .submission import store
+
         run_id = store(self.database, new)
         if classes:
             self._classes[run_id] = dict(classes)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..memory import control, faults, forks, reads, schedules
 from ..memory.control import Changes
@@ -17,10 +17,11 @@ from ..memory.database import Connection
 from ..memory.forks import Forked
 from ..memory.money import parse_usd
 from ..memory.schedules import ScheduleRecord
-from .submission import Terms, checked, forked_run
 from .viewer import Viewer
 from .views import Run
-from .workflow import Workflow
+
+if TYPE_CHECKING:
+    from .workflow import Workflow
 
 T = TypeVar("T")
 
@@ -147,6 +148,8 @@ class Controls(Viewer):
             UsageError: `at` is a part of a task: an element of a map, or a task of a sub-workflow.
             WorkflowError: the inputs do not fit.
         """
+        from .submission import Terms, forked_run
+
         source = self.get(run_id)
         terms = Terms(budget, deadline, priority, approve, policy, None, detached, tokens, seconds)
         given = {**(inputs or {}), **more_inputs}
@@ -192,6 +195,7 @@ class Controls(Viewer):
             UsageError: neither `at` nor `every` is given, or one of them is no time to come.
         """
         from .schedules import first_time, new_schedule
+        from .submission import Terms, checked
 
         made, root = checked(workflow)
         terms = Terms(budget, deadline, priority, approve, policy, None, True, tokens, seconds)

@@ -75,7 +75,8 @@ class RunDriver:
         self._others: set[asyncio.Task[None]] = set()
         self.timers = Timers()
         self._limits = TimeLimits(self.timers, self._late)
-        self._sleeping = 0
+        #: tasks that wait for their next attempt, by name
+        self._sleeping: dict[str, Node] = {}
         #: bytes by element
         self._kept: dict[str, int] = {}
         self._kept_bytes = 0
@@ -96,6 +97,7 @@ class RunDriver:
     def undo(self, final: tuple[str, PodiumError]) -> None:
         """From now on only what undoes runs; neither a pause nor a limit of time holds it up."""
         self.final, self.stop, self._paused = final, None, False
+        self._sleeping = {name: node for name, node in self._sleeping.items() if node.role == "undo"}
 
     def reprioritise(self, priority: int) -> None:
         """The run's priority among those of the engine was changed."""
@@ -130,6 +132,7 @@ class RunDriver:
     async def _load(self) -> None:
         loaded = await self.services.read(partial(load, run_id=self.run.run_id))
         record, self.state, self.values = loaded.record, loaded.state, loaded.values
+        self.executor.warm(self.run, self.state.root.workflow)
         self.graph_version = record.graph_version
         predicted = {task: figures.mean_seconds for task, figures in self.run.stats.by_task.items()}
         deadline = None if record.deadline_at is None else record.deadline_at - time.time()
@@ -226,8 +229,8 @@ class RunDriver:
         while len(self.order) and self.shares.take(run_id):
             node = self.order.pick(now, self.shares.free + 1)
             if node is None:
-                self._wake(self.shares.give(run_id))
                 self._hold(now)
+                self._wake(self.shares.give(run_id))  # after that: else it would wake this run at once
                 return
             start = self.begin(node)
             self._pipeline.write(start, partial(self._launch, node, start.attempt))
@@ -356,14 +359,14 @@ class RunDriver:
         """The node is to be tried again, after `pause` seconds."""
         self.state.set_status(node, "pending")
         if pause > 0:
-            self._sleeping += 1
+            self._sleeping[node.name] = node
             self.timers.later(pause, partial(self._awake, node))
         else:
             self._ready.append(node)
         self.kick()
 
     def _awake(self, node: Node) -> None:
-        self._sleeping -= 1
+        self._sleeping.pop(node.name, None)
         node.not_before = None
         self._ready.append(node)
         self.kick()
@@ -452,8 +455,7 @@ class RunDriver:
             return False
         if self.stop is not None or self._paused:
             return True
-        sleeping = self._sleeping and self.final is None
-        return not (sleeping or self._ready or len(self.order))
+        return not (self._sleeping or self._ready or len(self.order))
 
     async def _end(self) -> None:
         """Commit how the run ended; or go on: something is to be undone, or was answered meanwhile."""
@@ -541,8 +543,10 @@ class RunDriver:
         self.kick()
 
     def _wake(self, runs_to_wake: Iterable[Hashable]) -> None:
+        """Other runs: this one takes a turn after all that gives it a slot."""
         for run_id in runs_to_wake:
-            self._wake_run(str(run_id))
+            if run_id != self.run.run_id:
+                self._wake_run(str(run_id))
 
     async def _cancel_all(self) -> None:
         tasks = [*self._attempts, *self._others]

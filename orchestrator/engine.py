@@ -123,7 +123,9 @@ class Engine:
         record = await self.services.read(lambda c: reads.run(c, run_id))
         if record.status in runs.ENDED:
             return record.status
-        if self.watch.is_driven(record):
+        # a run that this engine could not let go of, since the database was away, is its own to take up
+        left = record.engine == self.name and run_id not in self._epochs
+        if not left and self.watch.is_driven(record):
             raise StaleEpoch(
                 "another engine drives this run", mend=f"watch it with `podium watch {run_id}`", run=run_id
             )

@@ -15,6 +15,7 @@ from ..memory.chat import Message
 from ..memory.content import content_hash
 from ..memory.errors import PodiumError, TaskError, WaitingForPerson
 from .caller import DEFAULT_MAX_TOKENS, RunContext, Services, TaskModel
+from .graph import embedded
 from .names import in_workflow
 from .placeholders import Ref, fill, refs, render
 from .planning import check_planned, plan_workflow, planned_inputs
@@ -23,6 +24,7 @@ from .processes import PythonWorkers
 from .state import Node, Values, new_task
 from .tasks import AgentTask, ApprovalTask, LlmTask, PlanTask, PythonTask, TaskBase, ToolTask, WhenTask
 from .toolbox import TaskTools
+from .workflow import Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,12 @@ class Executor:
         if node.spec.cache is not None:
             outcome = replace(outcome, cache_key=cache_key(run, node, values))
         return outcome
+
+    def warm(self, run: RunContext, workflow: Workflow) -> None:
+        """Start a process for the run's functions, if it has any, while other things are looked up."""
+        tasks = [task for _, inner in embedded(workflow) for task in inner.tasks.values()]
+        if any(isinstance(t, ToolTask) or (isinstance(t, PythonTask) and not t.inline) for t in tasks):
+            self._workers.warm(run.project_root)
 
     async def cached(self, run: RunContext, values: Values, node: Node) -> Outcome | None:
         """The output that an earlier task of the same kind left for the same inputs."""
@@ -147,7 +155,10 @@ class Executor:
                     f"{spec.python} raised {type(error).__name__}: {error}", mend="mend the function"
                 ) from error
         else:
-            value = await self._workers.call(run.project_root, spec.python, arguments, seconds=spec.timeout)
+            label = f"run/{run.run_id}"
+            value = await self._workers.call(
+                run.project_root, spec.python, arguments, seconds=spec.timeout, label=label
+            )
         return Outcome(_typed(value, spec.output, spec.python))
 
     async def _tool(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:

@@ -69,6 +69,7 @@ def _iteration(node: Node, number: int) -> NewTask:
 def adopt_plan(driver: RunDriver, node: Node, plan: dict[str, Any]) -> None:
     """The attempt of a `plan` task has planned a workflow: its tasks run below the node."""
     record = {"generation": node.plans + 1, "workflow": plan["workflow"]}
+    driver.order.drop(node)
     driver.state.forget(list(node.below()))
     node.children, node.open_children = [], 0
     follow_plan(node, record)

@@ -18,8 +18,8 @@ class Effort:
     """How hard to look, counted in tasks placed so that it does not depend on the machine."""
 
     #: tasks placed while looking for orders, at the first decision and at each later one
-    first: int = 12000
-    more: int = 6000
+    first: int = 8000
+    more: int = 5000
     #: drawn scenarios, and tasks placed to compare the best orders on them
     draws: int = 8
     compare: int = 3000

@@ -84,6 +84,7 @@ def _wait(driver: RunDriver, node: Node, waiting: WaitingForPerson) -> None:
         expires = time.time() + node.spec.expires
     driver.write(Wait(node.name, node.attempts, node.started_at or 0.0, waiting.message, expires))
     driver.state.set_status(node, "waiting")
+    driver.order.drop(node)
     driver.watch_approval(expires)
 
 
@@ -103,6 +104,7 @@ def _failed(driver: RunDriver, node: Node, error: PodiumError) -> None:
         pause = node.spec.retry.pause(node.failures, random.random())
         begun = node.started_at or 0.0
         driver.write(Retry(node.name, node.attempts, begun, error.data(), time.time() + pause, died))
+        driver.order.drop(node)
         driver.line_up(node, pause)
         return
     fail(driver, node, error)
@@ -154,6 +156,7 @@ def _can_plan_again(node: Node) -> bool:
 
 def _end(driver: RunDriver, node: Node, status: str, error: PodiumError) -> None:
     closed = _close_below(driver, node)
+    driver.order.drop(node)
     driver.write(Finish(node.name, node.attempts, status, node.begun_at, error=error.data(), closed=closed))
 
 
@@ -175,6 +178,7 @@ def _plan_again(driver: RunDriver, node: Node, error: PodiumError, closed: list[
     )
     node.lessons.append(error.message)
     node.inside = None
+    driver.order.drop(node)
     driver.line_up(node)
 
 
@@ -182,8 +186,7 @@ def backoff_left(node: Node) -> float:
     """Seconds that a task still has to wait before its next attempt, after a takeover. Never more than its
     longest pause: the wall clock may have been set back meanwhile.
     """
-    retry = node.spec.retry
-    longest = max(retry.backoff, retry.max_backoff) * (1 + retry.jitter)
+    longest = node.spec.retry.pause(max(1, node.failures), 1.0)
     return min(longest, max(0.0, (node.not_before or 0.0) - time.time()))
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
+from .names import in_workflow
 from .ordering import Job, Scheduler
 from .state import DONE, Node
 
 #: seconds assumed for a task of which nothing is known
 GUESS = {"llm": 5.0, "agent": 20.0, "plan": 20.0, "python": 0.01, "tool": 0.5}
-_NUMBER = re.compile(r"\[\d+\]")
 
 
 class ReadyTasks:
@@ -33,7 +32,7 @@ class ReadyTasks:
         self._scheduler.add([self._job(node) for node in new], edges)
 
     def _job(self, node: Node) -> Job:
-        kind = _NUMBER.sub("", node.name)
+        kind = in_workflow(node.name)
         seconds = 0.0
         if not node.holds_tasks:
             seconds = self._predicted.get(kind, GUESS.get(node.spec.body_kind, 0.0))
@@ -41,6 +40,9 @@ class ReadyTasks:
 
     def ready(self, node: Node, now: float) -> None:
         """The node waits for an attempt: its first, or one more."""
+        if node.name not in self._nodes:
+            self.add([node])
+            self._scheduler.add([], [(node.name, after.name) for after in node.after])
         self._scheduler.again(node.name, now)
         self._scheduler.ready(node.name, now)
 
@@ -60,7 +62,7 @@ class ReadyTasks:
             self._scheduler.done(node.name, now)
 
     def drop(self, node: Node) -> None:
-        """The node is never to run."""
+        """The node does not run now: never again, or not until it is `ready` once more."""
         if self._nodes.pop(node.name, None) is not None:
             self._scheduler.drop(node.name)
 

@@ -35,11 +35,14 @@ class Timers:
 
 
 class TimeLimits:
-    """A run's deadline, on the wall clock, and its seconds of driving, on the process's clock."""
+    """A run's deadline and its seconds of driving. Both are kept on the process's own clock: the wall clock
+    may be set while the run is driven.
+    """
 
     def __init__(self, timers: Timers, late: Callable[[str], None]) -> None:
         """`late`: called with `deadline` or `seconds` when that one is passed."""
         self._timers, self._late = timers, late
+        self._deadline_at: float | None = None
         self._deadline: float | None = None
         self._seconds: float | None = None
         self._used = 0.0
@@ -53,14 +56,17 @@ class TimeLimits:
 
     def set(self, deadline_at: float | None, seconds: float | None, used: float) -> None:
         """`deadline_at`: seconds, UTC. `seconds`: of all drives; `used`: of those before this one."""
-        self._deadline, self._seconds, self._used = deadline_at, seconds, used
+        if deadline_at != self._deadline_at:
+            left = None if deadline_at is None else deadline_at - time.time()
+            self._deadline_at, self._deadline = deadline_at, None if left is None else time.monotonic() + left
+        self._seconds, self._used = seconds, used
         self._version += 1
         self._watch(self._version)
 
     def _watch(self, version: int) -> None:
         if version != self._version or (self._deadline is None and self._seconds is None):
             return
-        to_deadline = NAP if self._deadline is None else self._deadline - time.time()
+        to_deadline = NAP if self._deadline is None else self._deadline - time.monotonic()
         to_seconds = NAP if self._seconds is None else self._seconds - self._used - self.driven
         if to_deadline <= 0:
             self._late("deadline")

@@ -14,7 +14,7 @@ from ..memory.errors import TaskError, WaitingForPerson
 from .caller import RunContext, Services
 from .names import in_workflow
 from .placeholders import as_text
-from .processes import PythonWorkers
+from .processes import PythonWorkers, WorkerDied
 
 
 class TaskTools:
@@ -77,8 +77,16 @@ class TaskTools:
         result, error = None, None
         try:
             result = await self._workers.call(
-                self._run.project_root, tool.ref, arguments, seconds=self._seconds
+                self._run.project_root,
+                tool.ref,
+                arguments,
+                seconds=self._seconds,
+                label=f"run/{self._run.run_id}",
             )
+        except WorkerDied as death:
+            if tool.effect != "read":
+                raise  # nobody knows whether it was done: it stays begun, and becomes `uncertain`
+            error = death.message
         except TaskError as failure:
             error = failure.message
         await self._services.journal.commit(

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from podium import Workflow
 from podium.memory import runs
 from podium.memory.database import Connection, Database
 from podium.memory.errors import PodiumError
@@ -119,6 +120,9 @@ class Hands:
             return await future
         finally:
             self.open.pop(key, None)
+
+    def warm(self, run: RunContext, workflow: Workflow) -> None:
+        """There are no processes."""
 
     def finish(self, key: tuple[str, int], outcome: Outcome | Exception) -> None:
         future = self.open.pop(key)

@@ -23,7 +23,8 @@ def chain() -> Workflow:
 
 
 def pausing(seconds: float) -> Workflow:
-    """Three tasks; the second sleeps, so that there is time for a fault, and then has a large output."""
+    """Three tasks; the second sleeps, so that there is time for a fault, and then has a large output
+    that does not pack well."""
     workflow = Workflow("pausing")
     workflow.python("one", "steps:note", with_={"path": "log", "text": "one"})
     workflow.python("two", "pauses:pause", with_={"path": "log", "seconds": seconds}, needs=["one"])
@@ -33,14 +34,14 @@ def pausing(seconds: float) -> Workflow:
 
 
 PAUSES = """
-import time
+import random, time
 from steps import note
 
 def pause(path: str, seconds: float) -> str:
     note(path, "begun")
     time.sleep(seconds)
     note(path, "two")
-    return "x" * 200_000
+    return random.Random(1).randbytes(200_000).hex()
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,6 @@ import pytest
 from engine_project import check_books, kinds, lines, replay_spec, statuses, write_steps
 from inline_steps import break_off
 from podium import Podium, Workflow
-from podium.workers.local import LocalPool
-
-MakePodium = Callable[..., Podium]
 
 GOAL = "Summarise the annual reports of our departments into one page"
 REPORTS = ["Sales rose.", "Nobody left."]
@@ -51,20 +48,28 @@ def project(home: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-MakePool = Callable[..., LocalPool]
+MakePlanner = Callable[..., Podium]
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> MakePool:
-    """A pool whose model plans `first`, and `then` when it is told of a failure."""
+def planner(project: Path) -> Iterator[MakePlanner]:
+    """Makes Podiums whose model plans `first`, and after so many seconds `then` when told of a failure."""
+    made: list[Podium] = []
 
-    def make(first: Any, then: Any = None, *, seconds: float = 0.0) -> LocalPool:
+    def make(url: str | None, first: Any, then: Any = None, *, seconds: float = 0.0) -> Podium:
         again = {"match": "was tried and failed", "text": json.dumps(then), "latency_s": seconds}
         plans = [again, {"match": GOAL, "text": json.dumps(first)}]
-        spec = replay_spec(tmp_path / "answers.jsonl", *plans, *WORK)
-        return LocalPool([spec.model_copy(update={"options": {"latency": True}})], tmp_path)
+        spec = replay_spec(project / f"answers{len(made)}.jsonl", *plans, *WORK)
+        model = {"name": spec.name, "engine": spec.engine, "source": spec.source, "context": spec.context}
+        model |= {"price": {"input": 0.1, "output": 0.2}, "options": {"latency": True}}
+        pool = project / f"pool{len(made)}.yaml"
+        pool.write_text(json.dumps({"models": [model]}))
+        made.append(Podium(home=project / "home", database_url=url or "", pool=pool))
+        return made[-1]
 
-    return make
+    yield make
+    for podium in made:
+        podium.close()
 
 
 def planning(**options: Any) -> Workflow:
@@ -76,9 +81,9 @@ def planning(**options: Any) -> Workflow:
 
 
 def test_a_planned_workflow_runs_below_its_task(
-    project: Path, make_podium: MakePodium, database_url: str, pool: MakePool
+    project: Path, database_url: str, planner: MakePlanner
 ) -> None:
-    podium = make_podium(database_url, pool=pool(GOOD))
+    podium = planner(database_url, GOOD)
     run = podium.run(planning(), reports=REPORTS)
     assert run.status == "succeeded", run.error
     assert run.output == "the page"
@@ -90,10 +95,8 @@ def test_a_planned_workflow_runs_below_its_task(
     check_books(podium, run)
 
 
-def test_a_plan_that_fails_is_replaced(
-    project: Path, make_podium: MakePodium, database_url: str, pool: MakePool
-) -> None:
-    podium = make_podium(database_url, pool=pool(BAD, GOOD))
+def test_a_plan_that_fails_is_replaced(project: Path, database_url: str, planner: MakePlanner) -> None:
+    podium = planner(database_url, BAD, GOOD)
     run = podium.run(planning(), reports=REPORTS)
     assert run.status == "succeeded", run.error
     assert run.output == "the page"
@@ -107,10 +110,8 @@ def test_a_plan_that_fails_is_replaced(
     check_books(podium, run)
 
 
-def test_when_all_plans_failed_the_policy_decides(
-    project: Path, make_podium: MakePodium, pool: MakePool
-) -> None:
-    podium = make_podium(None, pool=pool(BAD, BAD))
+def test_when_all_plans_failed_the_policy_decides(project: Path, planner: MakePlanner) -> None:
+    podium = planner(None, BAD, BAD)
     run = podium.run(planning(replans=0), reports=REPORTS)
     assert run.status == "failed"
     assert run.error is not None
@@ -122,11 +123,9 @@ def test_when_all_plans_failed_the_policy_decides(
     check_books(podium, run)
 
 
-def test_a_person_has_a_failed_plan_tried_again(
-    project: Path, make_podium: MakePodium, pool: MakePool
-) -> None:
+def test_a_person_has_a_failed_plan_tried_again(project: Path, planner: MakePlanner) -> None:
     """Its second plan goes on; the first one stays given up."""
-    podium = make_podium(None, pool=pool(BAD, BAD))
+    podium = planner(None, BAD, BAD)
     run = podium.run(planning(), approve=["made/slow"], reports=REPORTS)
     assert run.status == "failed"
     (project / "missing").write_text("found")
@@ -139,8 +138,8 @@ def test_a_person_has_a_failed_plan_tried_again(
     check_books(podium, run)
 
 
-def test_a_plan_is_only_made(project: Path, make_podium: MakePodium, pool: MakePool) -> None:
-    podium = make_podium(None, pool=pool(GOOD))
+def test_a_plan_is_only_made(project: Path, planner: MakePlanner) -> None:
+    podium = planner(None, GOOD)
     run = podium.run(planning(run=False), reports=REPORTS)
     assert run.status == "succeeded", run.error
     assert [t.record.name for t in run.tasks] == ["made"]
@@ -149,13 +148,13 @@ def test_a_plan_is_only_made(project: Path, make_podium: MakePodium, pool: MakeP
 
 
 def test_a_takeover_goes_on_with_the_planned_workflow(
-    project: Path, make_podium: MakePodium, database_url: str, pool: MakePool
+    project: Path, database_url: str, planner: MakePlanner
 ) -> None:
-    podium = make_podium(database_url, pool=pool(ASKING))
+    podium = planner(database_url, ASKING)
     run = podium.run(planning(), reports=REPORTS)
     assert [t.record.name for t in run.waiting] == ["made/ok"]
     podium.approve(run.id, "made/ok")
-    second = make_podium(database_url, pool=pool(GOOD))
+    second = planner(database_url, GOOD)
     run = second.drive(run.id)
     assert (run.status, run.output) == ("succeeded", "the page")
     assert [t.record.attempts for t in run.tasks if t.record.name == "made"] == [1]
@@ -163,9 +162,9 @@ def test_a_takeover_goes_on_with_the_planned_workflow(
 
 
 def test_a_takeover_while_it_plans_again_knows_what_failed(
-    project: Path, make_podium: MakePodium, database_url: str, pool: MakePool
+    project: Path, database_url: str, planner: MakePlanner
 ) -> None:
-    podium = make_podium(database_url, pool=pool(BAD, GOOD, seconds=60))
+    podium = planner(database_url, BAD, GOOD, seconds=60)
     run = podium.submit(planning(), detached=False, reports=REPORTS)
 
     def plans_again() -> bool:
@@ -173,7 +172,7 @@ def test_a_takeover_while_it_plans_again_knows_what_failed(
         return ("made", 2, "sent") in calls
 
     break_off(podium, run, plans_again)
-    second = make_podium(database_url, pool=pool(BAD, GOOD))
+    second = planner(database_url, BAD, GOOD)
     run = second.drive(run.id)
     assert run.status == "succeeded", run.error
     assert run.output == "the page"
@@ -182,22 +181,18 @@ def test_a_takeover_while_it_plans_again_knows_what_failed(
     check_books(second, run)
 
 
-def test_an_approval_of_a_planned_task_is_given_beforehand(
-    project: Path, make_podium: MakePodium, pool: MakePool
-) -> None:
-    podium = make_podium(None, pool=pool(ASKING))
+def test_an_approval_of_a_planned_task_is_given_beforehand(project: Path, planner: MakePlanner) -> None:
+    podium = planner(None, ASKING)
     run = podium.run(planning(), approve=["made/ok"], reports=REPORTS)
     assert (run.status, run.output) == ("succeeded", "the page")
 
 
-def test_what_a_tool_of_a_plan_did_is_not_done_again(
-    project: Path, make_podium: MakePodium, pool: MakePool
-) -> None:
+def test_what_a_tool_of_a_plan_did_is_not_done_again(project: Path, planner: MakePlanner) -> None:
     log = str(project / "log")
     given = [{"name": "path", "value": log}, {"name": "text", "value": "written"}]
     wrote = {"name": "wrote", "tool": "steps:write", "with": given}
     plan = {**GOOD, "tasks": [wrote, NOTES, {**PAGE, "prompt": PAGE["prompt"] + "\n{wrote}"}]}
-    podium = make_podium(None, pool=pool(plan))
+    podium = planner(None, plan)
     run = podium.run(planning(tools=["steps:write"]), reports=REPORTS)
     assert [t.record.name for t in run.waiting] == ["made/wrote"]
     podium.approve(run.id, "made/wrote")

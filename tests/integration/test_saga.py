@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_project import check_books, lines, statuses, write_steps
+from engine_project import check_books, kinds, lines, statuses, write_steps
 from inline_steps import break_off
 from podium import Podium, UsageError, Workflow
 from podium.orchestrator import engine
@@ -113,6 +113,37 @@ def test_an_undo_that_fails_is_told_and_the_others_go_on(anywhere: Podium, proje
     assert "not undone" not in run.error["message"]
     assert lines(project / "log") == [*DONE, "undo:hotel", "undo:flight"]
     check_books(anywhere, run)
+
+
+def flaky_undo(project: Path, backoff: float) -> Workflow:
+    """`flight`, whose undoing fails once, and `pay`, which fails."""
+    wf = Workflow("w")
+    undo = {"python": "steps:flaky", "with": {"path": str(project / "tries"), "failures": 1}}
+    given = note(project / "log", "flight")
+    retry = {"attempts": 2, "backoff": backoff, "jitter": 0}
+    wf.python("flight", "steps:note", with_=given, compensate=undo, retry=retry)
+    wf.python("pay", "steps:look", with_={"path": "nowhere"}, needs="flight", retry=ONCE)
+    return wf
+
+
+def test_an_undo_is_tried_again_after_its_pause(anywhere: Podium, project: Path) -> None:
+    run = anywhere.run(flaky_undo(project, 0.3))
+    assert run.status == "failed"
+    assert [a.status for a in run.attempts if a.task == "undo:flight"] == ["failed", "succeeded"]
+    assert run.error is not None
+    assert "not undone" not in run.error["message"]
+    check_books(anywhere, run)
+
+
+def test_an_undo_is_tried_again_by_another_engine(
+    podium: Podium, make_podium: MakePodium, project: Path
+) -> None:
+    run = podium.submit(flaky_undo(project, 1.5), detached=False)
+    break_off(podium, run, lambda: "task.retrying" in kinds(podium, run))
+    run = make_podium(None).drive(run.id)
+    assert run.status == "failed"
+    assert statuses(run)["undo:flight"] == "succeeded"
+    assert [a.status for a in run.attempts if a.task == "undo:flight"] == ["failed", "succeeded"]
 
 
 def slow_undo(project: Path, **undo: str) -> Workflow:
