@@ -210,17 +210,18 @@ class Scheduler:
 
     # -- what is next
 
-    def pick(self, now: float, free: tuple[int, ...]) -> Hashable | None:
+    def pick(self, now: float, free: tuple[int, ...], *, ahead: bool = True) -> Hashable | None:
         """The job to start now on the free units; None: start nothing more now.
 
         As long as others of this run are running, a job may be held back although it fits: until something
-        happens, or until `ask_again`.
+        happens, or until `ask_again`. Not so without `ahead`: then the first that fits starts.
         """
         overdue = self.ask_again is not None and now >= self.ask_again
         self.ask_again = None
         if not self._ready or not any(free):
             return None
-        entry = self._pick_ahead(now, free, overdue) if self._worth() else self._pick_first(now, free)
+        thinks = ahead and self._worth()
+        entry = self._pick_ahead(now, free, overdue) if thinks else self._pick_first(now, free)
         if entry is None:
             return None
         entry.state, entry.since, entry.stamp = RUNNING, now, 0

@@ -48,7 +48,8 @@ class ReadyTasks:
 
     def pick(self, now: float, free: int) -> Node | None:
         """The node to start next on one of the free slots; None: hold them back until something has ended."""
-        name = self._scheduler.pick(now, (free,))
+        # where all of them fit there is nothing to think about
+        name = self._scheduler.pick(now, (free,), ahead=len(self) > free)
         return None if name is None else self._nodes[str(name)]
 
     @property
