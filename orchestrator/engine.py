@@ -252,6 +252,8 @@ class Engine:
                 self.obey(await self.services.read(self.read_controls))
             except PodiumError as error:
                 log.warning("Requests could not be read: %s", error, extra={"action": "run.control"})
+            except Exception:  # a defect in one request: the next one must be heard
+                log.exception("A request ran into a defect.", extra={"action": "run.control"})
 
     def read_controls(self, connection: Connection) -> dict[str, reads.ControlState]:
         """What people ask of the runs that this engine drives."""
