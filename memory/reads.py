@@ -215,17 +215,6 @@ def list_runs(
     return [RunRecord(*row) for row in connection.execute(query)]
 
 
-def claimable(connection: Connection, *, limit: int = 100) -> list[RunRecord]:
-    """Detached runs that are queued or that some engine says it drives, by priority and age."""
-    query = (
-        select(*_columns(Run, RunRecord))
-        .where(Run.status.in_(("queued", "running")), Run.detached.is_(True))
-        .order_by(Run.priority.desc(), Run.created_at)
-        .limit(limit)
-    )
-    return [RunRecord(*row) for row in connection.execute(query)]
-
-
 def control_versions(connection: Connection, run_ids: Sequence[str]) -> dict[str, ControlState]:
     """run id → what people ask of the run. Runs that are not there are left out."""
     columns: list[Any] = [

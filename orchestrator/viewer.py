@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ FOLLOW = 0.1
 UNSERVED = 5.0
 
 
-class Viewer:
+class Viewer(ABC):
     """Looks at the runs of a database."""
 
     settings: Settings
@@ -158,9 +159,9 @@ class Viewer:
 
         return engine_status(self.settings.home) is not None
 
+    @abstractmethod
     def _models(self) -> list[ModelSpec]:
         """The models that calls can be routed to, in the pool's order."""
-        raise NotImplementedError
 
     def _resolve(self, connection: Any, run_id: str) -> str:
         return reads.resolve(connection, self.settings.tenant, run_id)

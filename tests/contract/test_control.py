@@ -6,7 +6,7 @@ import contextlib
 import threading
 
 import pytest
-from podium.memory import content, control, effects, events, reads, runs
+from podium.memory import content, control, effects, engines, events, reads, runs
 from podium.memory.control import Changes
 from podium.memory.database import Database
 from podium.memory.effects import NewEffect
@@ -245,9 +245,9 @@ def control_state(database: Database, run_id: str = "r1") -> reads.ControlState:
         return reads.control_versions(connection, [run_id, "none"])[run_id]
 
 
-def claimable(database: Database) -> list[str]:
+def open_runs(database: Database) -> list[str]:
     with database.read() as connection:
-        return [run.id for run in reads.claimable(connection)]
+        return [run.id for run in engines.open_runs(connection, limit=10)]
 
 
 def test_pause_asks_a_living_engine(database: Database) -> None:
@@ -267,11 +267,11 @@ def test_pause_asks_a_living_engine(database: Database) -> None:
 def test_pause_of_a_run_that_nobody_drives_is_at_once(database: Database) -> None:
     claimed(database, detached=True)
     begin(database, "a")
-    assert claimable(database) == ["r1"]
+    assert open_runs(database) == ["r1"]
     assert pause(database, driven=False) == "paused"
     found = record(database)
     assert (found.status, found.engine, found.epoch, found.pause_requested) == ("paused", None, 2, True)
-    assert claimable(database) == []
+    assert open_runs(database) == []
     assert kinds(database)[-2:] == ["run.pause_requested", "run.paused"]
     assert pause(database, driven=False) == "paused"
     assert kinds(database)[-1] == "run.paused"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from podium.memory import effects, events, reads, runs
+from podium.memory import effects, engines, events, reads, runs
 from podium.memory.database import Database
 from podium.memory.effects import NewEffect
 from podium.memory.errors import NotFound, StaleEpoch, UsageError
@@ -236,7 +236,8 @@ def test_finding_runs(database: Database) -> None:
         for wrong in ("zz", "r_", "r_y", "%"):
             with pytest.raises(NotFound):
                 reads.resolve(connection, "t", wrong)
-        assert [r.id for r in reads.claimable(connection)] == ["r2x", "r1x"]
+        # by priority; one that an engine drives is open, too, and a queued one that is not detached is not
+        assert [r.id for r in engines.open_runs(connection, limit=9)] == ["r2x", "r1x", "r_y"]
         assert [r.id for r in reads.list_runs(connection, "t", limit=2)] == ["r2x", "r1x"]
         assert [r.id for r in reads.list_runs(connection, "u", statuses=["running"])] == ["r_y"]
         (asked,) = reads.control_versions(connection, ["r1x", "none"]).values()
