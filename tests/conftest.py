@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,12 @@ from podium.workers.testing import ECHO, echo_spec
 from services import fresh_database, postgres_server
 
 MakePodium = Callable[..., Podium]
+EXIT_SECONDS = 60
+
+
+def pytest_unconfigure() -> None:
+    """Python must end soon after the last test: what keeps it is said, as the stacks of all threads, and fails."""
+    faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture
