@@ -1,56 +1,24 @@
-"""The schema: execution (run … event), content (blob) and task memory (item … embedding).
+"""The schema: execution (run … event) and content (blob) here, task memory (item … erasure) in `item_tables.py`.
 
-Migrations in `migrations/` are what production uses; a test compares them with this file.
+Migrations in `migrations/` are what production uses; a test compares them with these files.
 Times are seconds since the epoch, UTC. Money is nano-dollars. JSON columns are never queried.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    Float,
-    ForeignKeyConstraint,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Text,
-    UniqueConstraint,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
 
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-#: SQLite gives a rowid only to plain INTEGER keys
-Sequence64 = BigInteger().with_variant(Integer, "sqlite")
-
-
-#: SQLite keeps the rows in the key's own tree: one tree to write instead of two
-_CLUSTERED = {"sqlite_with_rowid": False}
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        dict[str, Any]: JSON(none_as_null=True),
-        list[str]: JSON,
-        Any: JSON,
-        int: BigInteger,
-        float: Float,
-        str: String,
-        bytes: LargeBinary,
-    }
+from .item_tables import Branch as Branch
+from .item_tables import Embedding as Embedding
+from .item_tables import Erasure as Erasure
+from .item_tables import Item as Item
+from .item_tables import Link as Link
+from .item_tables import Revision as Revision
+from .item_tables import Term as Term
+from .table_base import CLUSTERED, Base, Sequence64
 
 
 class Run(Base):
@@ -171,7 +139,7 @@ class Task(Base):
     __table_args__ = (
         ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
         Index(None, "run_id", "parent"),
-        _CLUSTERED,
+        CLUSTERED,
     )
 
 
@@ -187,7 +155,7 @@ class Edge(Base):
     #: data | order
     kind: Mapped[str]
 
-    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"), _CLUSTERED)
+    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"), CLUSTERED)
 
 
 class Attempt(Base):
@@ -206,7 +174,7 @@ class Attempt(Base):
     finished_at: Mapped[float | None]
     error: Mapped[dict[str, Any] | None]
 
-    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"), _CLUSTERED)
+    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"), CLUSTERED)
 
 
 class Call(Base):
@@ -316,7 +284,7 @@ class Event(Base):
     at: Mapped[float]
     hash: Mapped[str]
 
-    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"), _CLUSTERED)
+    __table_args__ = (ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"), CLUSTERED)
 
 
 class Blob(Base):
@@ -422,78 +390,3 @@ class Schedule(Base):
     created_at: Mapped[float]
 
     __table_args__ = (Index(None, "next_at"),)
-
-
-class Item(Base):
-    """Something remembered: a fact, note, artifact or summary. Its content is in its Revisions."""
-
-    __tablename__ = "item"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    tenant: Mapped[str]
-    #: fact | note | artifact | summary
-    kind: Mapped[str]
-    #: task | run | workflow | tenant
-    scope: Mapped[str]
-    #: id of the scope: run id, workflow name, …
-    scope_id: Mapped[str]
-    key: Mapped[str]
-    created_at: Mapped[float]
-
-    __table_args__ = (UniqueConstraint("tenant", "scope", "scope_id", "key"),)
-
-
-class Revision(Base):
-    """A version of an Item, append-only."""
-
-    __tablename__ = "revision"
-
-    id: Mapped[int] = mapped_column(Sequence64, primary_key=True, autoincrement=True)
-    tenant: Mapped[str]
-    item_id: Mapped[str]
-    version: Mapped[int]
-    content_blob: Mapped[str]
-    #: active | retracted
-    status: Mapped[str]
-    run_id: Mapped[str | None]
-    task: Mapped[str | None]
-    attempt: Mapped[int | None]
-    created_at: Mapped[float]
-
-    __table_args__ = (
-        ForeignKeyConstraint(["item_id"], ["item.id"], ondelete="CASCADE"),
-        UniqueConstraint("item_id", "version"),
-        Index(None, "run_id", "task"),
-    )
-
-
-class Link(Base):
-    """A typed edge between two Revisions: derived_from, relates, contradicts, supersedes."""
-
-    __tablename__ = "link"
-
-    src: Mapped[int] = mapped_column(primary_key=True)
-    dst: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(primary_key=True)
-    tenant: Mapped[str]
-    created_at: Mapped[float]
-
-    __table_args__ = (
-        ForeignKeyConstraint(["src"], ["revision.id"], ondelete="CASCADE"),
-        ForeignKeyConstraint(["dst"], ["revision.id"], ondelete="CASCADE"),
-        Index(None, "dst"),
-    )
-
-
-class Embedding(Base):
-    """A Revision's vector: little-endian float32."""
-
-    __tablename__ = "embedding"
-
-    revision_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    model: Mapped[str] = mapped_column(primary_key=True)
-    tenant: Mapped[str]
-    dimensions: Mapped[int]
-    vector: Mapped[bytes]
-
-    __table_args__ = (ForeignKeyConstraint(["revision_id"], ["revision.id"], ondelete="CASCADE"),)
