@@ -18,8 +18,9 @@ from .errors import NotFound, UsageError
 from .events import NewEvent, append, fence
 from .forks import UNDO
 from .money import format_usd
+from .remember import drop_memory
 from .runs import ENDED
-from .tables import Blob, Cache, Call, Effect, Item, Revision, Run, Schedule, Task
+from .tables import Blob, Cache, Call, Effect, Revision, Run, Schedule, Task
 
 #: every column that refers to content
 _BLOBS = (
@@ -298,8 +299,8 @@ def prune(connection: Connection, tenant: str, *, before: float, dry_run: bool =
         connection.execute(text("LOCK TABLE blob IN SHARE ROW EXCLUSIVE MODE"))
     ids = list(connection.execute(query).scalars())
     for run_id in ids:
-        connection.execute(delete(Item).where(Item.scope == "run", Item.scope_id == run_id))
         connection.execute(delete(Run).where(Run.id == run_id))
+        drop_memory(connection, tenant, run_id)
     if ids:
         used = union_all(*(select(column).where(column.is_not(None)) for column in _BLOBS))
         connection.execute(delete(Blob).where(Blob.tenant == tenant, Blob.hash.not_in(used)))

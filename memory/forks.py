@@ -1,12 +1,12 @@
 """A new run from a point of another one: what was finished before that point is taken over by reference.
 
-No content is copied: the tasks of the new run name the same blobs. Its ledger starts at zero.
+No content is copied: the tasks of the new run name the same blobs, and it sees what its parent remembered
+(table `branch`). Its ledger starts at zero.
 """
 
 from __future__ import annotations
 
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from .errors import NotFound, UsageError
 from .events import NewEvent, append, fence
 from .graphs import NewEdge
 from .runs import NewRun
-from .tables import Item, Link, Revision, Run, Task
+from .tables import Branch, Revision, Run, Task
 
 #: what the names of tasks begin with that undid others (`orchestrator/saga.py`)
 UNDO = "undo:"
@@ -68,11 +68,18 @@ def fork(
     runs.create(connection, replace(new, forked_from=source, forked_seq=seq))
     for name in reused:
         _take_over(connection, new.id, tasks[name])
-    _link_artifacts(connection, source, new, [n for n in reused if tasks[n]["output_blob"] is not None])
+    branch(connection, new.tenant, source, new.id)
     data = {"run": source, "seq": seq, "from": at, "reused": len(reused)}
     append(connection, new.id, [NewEvent("run.forked", data=data)])
     again = {name: tuple(sorted(touched[name])) for name in done if name in touched}
     return Forked(new.id, seq, tuple(reused), again)
+
+
+def branch(connection: Connection, tenant: str, parent: str, run_id: str) -> None:
+    """Let `run_id` see what its parent remembers at this moment. One row, however much that is."""
+    newest = connection.execute(select(func.max(Revision.id))).scalar() or 0
+    row = {"run_id": run_id, "tenant": tenant, "parent": parent, "revision_id": newest}
+    connection.execute(insert(Branch).values(**row))
 
 
 def _check_task(source: str, at: str, own: Sequence[str]) -> None:
@@ -118,32 +125,3 @@ def _take_over(connection: Connection, run_id: str, task: RowMapping) -> None:
         .where(Task.run_id == run_id, Task.name == task["name"])
         .values(**values, finished_at=time.time())
     )
-
-
-def _link_artifacts(connection: Connection, source: str, new: NewRun, tasks: Sequence[str]) -> None:
-    """The new run remembers what it took over, as derived from the source's artifacts: same content."""
-    newest = (
-        select(Item.key, func.max(Revision.version).label("version"))
-        .join(Revision, Revision.item_id == Item.id)
-        .where(Item.scope == "run", Item.scope_id == source, Item.tenant == new.tenant)
-        .group_by(Item.key)
-        .subquery()
-    )
-    query = (
-        select(Item.key, Item.kind, Revision.id, Revision.content_blob)
-        .join(Revision, Revision.item_id == Item.id)
-        .join(newest, (newest.c.key == Item.key) & (newest.c.version == Revision.version))
-        .where(Item.scope == "run", Item.scope_id == source, Item.tenant == new.tenant)
-        .where(Revision.status == "active")
-    )
-    wanted, now = set(tasks), time.time()
-    for key, kind, old, blob in connection.execute(query).all():
-        if key not in wanted:
-            continue
-        common = {"tenant": new.tenant, "created_at": now}
-        item = {"id": uuid.uuid4().hex, "kind": kind, "scope": "run", "scope_id": new.id, "key": key}
-        connection.execute(insert(Item).values(**common, **item))
-        revision = {"item_id": item["id"], "version": 1, "content_blob": blob, "status": "active"}
-        made = insert(Revision).values(**common, **revision, run_id=new.id, task=key)
-        made_id = connection.execute(made.returning(Revision.id)).scalar_one()
-        connection.execute(insert(Link).values(**common, src=made_id, dst=old, kind="derived_from"))

@@ -34,6 +34,15 @@ def fetch_one(connection: Connection, sql: str, row: Row) -> Row | None:
         cursor.close()
 
 
+def fetch_all(connection: Connection, sql: str, row: Row) -> list[Row]:
+    """All rows of a query."""
+    cursor = _run(connection, sql, [row])
+    try:
+        return list(cursor.fetchall())
+    finally:
+        cursor.close()
+
+
 def run_sql(connection: Connection, sql: str, row: Row) -> CursorResult[Any]:
     """Run one statement where its time does not count."""
     return connection.exec_driver_sql(sql if connection.dialect.name == "sqlite" else _pyformat(sql), row)

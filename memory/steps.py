@@ -19,6 +19,7 @@ from .errors import StaleEpoch
 from .events import Head, NewEvent, extend, lock
 from .graphs import NewEdge, NewTask
 from .hot import Row, json_column, run_many
+from .remember import Artifact, remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +159,6 @@ ON CONFLICT DO NOTHING"""
 _ATTEMPT = """INSERT INTO attempt
 (run_id, task, number, tenant, epoch, status, started_at, finished_at, error)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
-_ITEM = """INSERT INTO item (id, tenant, kind, scope, scope_id, key, created_at)
-VALUES (?, ?, 'artifact', 'run', ?, ?, ?) ON CONFLICT DO NOTHING"""
-_REVISION = """INSERT INTO revision
-(tenant, item_id, version, content_blob, status, run_id, task, attempt, created_at)
-SELECT item.tenant, item.id,
-1 + COALESCE((SELECT MAX(version) FROM revision WHERE item_id = item.id), 0),
-CAST(? AS TEXT), 'active', CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS FLOAT)
-FROM item WHERE tenant = ? AND scope = 'run' AND scope_id = ? AND key = ?"""
-_LINK = """INSERT INTO link (src, dst, kind, tenant, created_at)
-SELECT src.id, dst.id, 'derived_from', src.tenant, CAST(? AS FLOAT) FROM
-(SELECT MAX(id) AS id, tenant FROM revision WHERE run_id = ? AND task = ? GROUP BY tenant) AS src,
-(SELECT MAX(id) AS id FROM revision WHERE run_id = ? AND task = ?) AS dst WHERE dst.id IS NOT NULL
-ON CONFLICT DO NOTHING"""
 _KEEP = """INSERT INTO cache (tenant, key, output_blob, run_id, task, created_at, expires_at)
 VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, key) DO UPDATE SET output_blob = excluded.output_blob,
 run_id = excluded.run_id, task = excluded.task, created_at = excluded.created_at,
@@ -250,7 +238,12 @@ class _Lot:
         self._swap(_FINISH, rows, "the result came too late: the attempt is not current")
         self._close([n for f in finishes for n in f.skipped], "skipped")
         self._close([n for f in finishes for n in f.closed], "cancelled")
-        self._remember([f for f in finishes if f.remember and f.output is not None])
+        made = [
+            Artifact(f.task, f.attempt, f.output, f.derived_from, "model" in f.event or "steps" in f.event)
+            for f in finishes
+            if f.remember and f.output is not None
+        ]
+        remember(connection, self._tenant, run, made, now)
         keeps = [
             (
                 self._tenant, f.keep.key, f.output.hash, run, f.task, now,
@@ -260,19 +253,6 @@ class _Lot:
             if f.keep is not None and f.output is not None
         ]  # fmt: skip
         run_many(connection, _KEEP, keeps)
-
-    def _remember(self, finishes: Sequence[Finish]) -> None:
-        run, now, connection = self._run, self._now, self._connection
-        items = [(f"{run}/{f.task}", self._tenant, run, f.task, now) for f in finishes]
-        run_many(connection, _ITEM, items)
-        revisions = [
-            (f.output.hash, run, f.task, f.attempt, now, self._tenant, run, f.task)
-            for f in finishes
-            if f.output is not None
-        ]
-        run_many(connection, _REVISION, revisions)
-        links = [(now, run, f.task, run, source) for f in finishes for source in f.derived_from]
-        run_many(connection, _LINK, links)
 
     def _close(self, names: Sequence[str], status: str) -> None:
         if status == "cancelled":

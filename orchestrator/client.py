@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..memory import reads, runs
 from ..memory.database import Database
-from ..memory.errors import StaleEpoch, UsageError
+from ..memory.errors import PodiumError, StaleEpoch, UsageError
 from .controls import Controls
 from .leases import Watch
 from .settings import Settings, load_settings
@@ -92,6 +93,7 @@ class Podium(Controls):
         if self._loop is not None:
             self.database.hurry()
             self._wait(self._close())
+            self._wait(_cancel_others())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -383,6 +385,17 @@ class Podium(Controls):
         future = asyncio.run_coroutine_threadsafe(work, self._running_loop())
         try:
             return future.result()
+        except CancelledError as cut:
+            mend = "open it again; `resume` goes on with a run"
+            raise PodiumError("this Podium was closed by another thread meanwhile", mend=mend) from cut
         except BaseException:
             future.cancel()
             raise
+
+
+async def _cancel_others() -> None:
+    """End what still waits in this loop, so that the threads that wait for it are told."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

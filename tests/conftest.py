@@ -20,7 +20,7 @@ EXIT_SECONDS = 60
 
 
 def pytest_unconfigure() -> None:
-    """Python must end soon after the last test: what keeps it is said, as the stacks of all threads, and fails."""
+    """Python must end soon after the last test: what keeps it is shown, as all threads' stacks, and fails."""
     faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=sys.__stderr__)
 
 

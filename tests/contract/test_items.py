@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 
 import pytest
-from podium.memory import content, items
+from podium.memory import content, control, forks, items, remember
 from podium.memory.database import Database
 from podium.memory.errors import PodiumError
 from podium.memory.items import Place, Producer
-from podium.memory.tables import Blob, Link
+from podium.memory.tables import Blob, Link, Revision, Run, Term
 from run_rows import claimed, succeed
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 PLACE = Place("t", "workflow", "w", "fact")
 
@@ -67,9 +67,57 @@ def test_outputs_of_tasks_are_artifacts_with_their_sources(database: Database) -
     with database.read() as connection:
         (a,) = items.history(connection, Place("t", "run", "r1", "a"))
         (b,) = items.history(connection, Place("t", "run", "r1", "b"))
-        assert items.latest_ids(connection, "r1", ["a", "b", "none"]) == [a.id, b.id]
         assert connection.execute(select(Link.src, Link.dst)).all() == [(b.id, a.id)]
-    assert a.producer == Producer("r1", "a", 1)
+    assert (a.producer, a.kind, a.text, a.digest, a.tokens) == (
+        Producer("r1", "a", 1),
+        "artifact",
+        "one",
+        None,
+        1,
+    )
+
+
+def test_fields_of_outputs_are_facts_and_all_can_be_found(database: Database) -> None:
+    claimed(database)
+    succeed(database, "a", {"city": "Bergen", "nights": 3, "story": "fjord " * 80}, remember=True)
+    with database.read() as connection:
+        (artifact,) = items.history(connection, Place("t", "run", "r1", "a"))
+        (city,) = items.history(connection, Place("t", "run", "r1", "a.city"))
+        links = connection.execute(select(Link.src, Link.dst)).all()
+    assert (city.kind, city.value, city.text, city.producer.task) == ("fact", "Bergen", "Bergen", "a")
+    assert (city.id, artifact.id) in links
+    assert artifact.digest is not None
+    assert 200 < len(artifact.digest) <= 240
+    assert found_by_words(database, "bergen") == {artifact.id, city.id}
+    assert artifact.id in found_by_words(database, "fjords")  # a stem
+    assert found_by_words(database, "oslo") == set()
+
+
+def found_by_words(database: Database, words: str) -> set[int]:
+    query = {
+        "sqlite": "SELECT rowid FROM search WHERE search MATCH :words",
+        "postgresql": "SELECT revision_id FROM search WHERE words @@ plainto_tsquery('english', :words)",
+    }
+    with database.read() as connection:
+        return set(connection.execute(text(query[connection.dialect.name]), {"words": words}).scalars())
+
+
+def test_what_a_pruned_run_remembered_is_gone_unless_a_fork_sees_it(database: Database) -> None:
+    claimed(database)
+    succeed(database, "a", "a walrus", remember=True)
+    database.transact(lambda c: forks.branch(c, "t", "r1", "f1"))
+    done = {"status": "succeeded", "finished_at": 1.0}
+    database.transact(lambda c: c.execute(update(Run).where(Run.id == "r1").values(**done)))
+    assert database.transact(lambda c: control.prune(c, "t", before=2.0)) == ["r1"]
+    assert len(found_by_words(database, "walrus")) == 1
+    database.transact(lambda c: remember.drop_memory(c, "t", "f1"))
+    assert found_by_words(database, "walrus") == set()
+    with database.read() as connection:
+        assert (
+            connection.execute(select(Revision.id)).all()
+            == connection.execute(select(Term.words)).all()
+            == []
+        )
 
 
 def test_content_is_stored_once_and_checked(database: Database) -> None:

@@ -82,10 +82,12 @@ def test_the_clock_was_set_back_between_two_engines(
     retry = {"attempts": 2, "backoff": 2, "max_backoff": 2}
     workflow = one(python="steps:flaky", with_={"path": "tries", "failures": 1}, retry=retry)
     first = make_podium(None)
-    in_background(lambda: first.run(workflow))
+    driving, closed = in_background(lambda: first.run(workflow))
     until(lambda: first.runs() and "task.retrying" in kinds(first, first.get("last")))
     run_id = first.get("last").id
     first.close()
+    driving.join(20)
+    assert "closed by another thread" in str(closed[0])
     clock.jump(-HOUR)
     second = make_podium(None)
     thread, found = in_background(lambda: second.drive(run_id))
