@@ -70,6 +70,7 @@ lint: $(DEV)
 bench: $(DEV)
 	-$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.durable $(ARGS)
+	$(BIN)/python -m benchmarks.memory $(ARGS)
 	$(BIN)/python -m benchmarks.spine $(ARGS)
 
 bench-peers: $(DEV)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, select
 
 from .errors import PodiumError
 from .hot import run_many
+from .sealing import open_bytes, seal_bytes
 from .tables import Base, Blob
 
 _sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -46,9 +47,15 @@ class Encoded:
         return min(zlib.compress(self.data, 1), self.data, key=len)
 
 
-def _unpack(stored: bytes) -> bytes:
-    """Raises zlib.error: the bytes are damaged."""
-    return zlib.decompress(stored) if stored[:1] == b"x" else stored
+def unpacked(connection: Connection, digest: str, stored: bytes) -> bytes:
+    """The JSON of a row, not compared with its hash.
+
+    Raises:
+        ConfigError: it is sealed, and its key is not given.
+        zlib.error, ValueError: the bytes are damaged.
+    """
+    opened = open_bytes(connection, stored, digest)
+    return zlib.decompress(opened) if opened[:1] == b"x" else opened
 
 
 def canonical(value: Any) -> bytes:
@@ -113,7 +120,7 @@ def put(connection: Connection, tenant: str, value: Any) -> str:
 
 def put_encoded(connection: Connection, tenant: str, values: Iterable[Encoded]) -> None:
     """Store values that are not there yet."""
-    rows = {value.hash: (tenant, value.hash, value.stored) for value in values}
+    rows = {v.hash: (tenant, v.hash, seal_bytes(connection, v.stored, v.hash)) for v in values}
     run_many(connection, _PUT, list(rows.values()))
 
 
@@ -126,10 +133,10 @@ def get(connection: Connection, tenant: str, digest: str) -> Any:
     return get_many(connection, tenant, [digest])[digest]
 
 
-def _intact(digest: str, stored: bytes) -> bytes:
+def _intact(connection: Connection, digest: str, stored: bytes) -> bytes:
     try:
-        data = _unpack(stored)
-    except zlib.error:
+        data = unpacked(connection, digest, stored)
+    except (zlib.error, ValueError):
         data = b""
     if hashlib.sha256(data).hexdigest() != digest:
         raise PodiumError(
@@ -148,7 +155,7 @@ def get_many(connection: Connection, tenant: str, digests: Iterable[str]) -> dic
             Blob.tenant == tenant, Blob.hash.in_(wanted[start : start + 500])
         )
         for digest, stored in connection.execute(query):
-            found[digest] = json.loads(_intact(digest, stored))
+            found[digest] = json.loads(_intact(connection, digest, stored))
     if missing := [d for d in wanted if d not in found]:
         raise PodiumError(
             f"stored content {missing[0][:12]} is missing",

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, select
 
 from .content import get
 from .database import Database
-from .errors import PodiumError
+from .errors import ConfigError, PodiumError
 from .tables import Blob
 
 #: contents that are looked at in one transaction
@@ -20,7 +20,7 @@ def damage(database: Database) -> list[str]:
     checked by `events.verify`.
 
     Raises:
-        ConfigError: the database cannot be read at all.
+        ConfigError: the database cannot be read at all, or is sealed with a key that is not given.
     """
     found: list[str] = []
     after: tuple[str, str] | None = ("", "")
@@ -45,6 +45,8 @@ def _page(connection: Connection, after: tuple[str, str]) -> tuple[list[str], tu
     for tenant, digest in keys:
         try:
             get(connection, tenant, digest)
+        except ConfigError:
+            raise  # no key for what is sealed: nothing can be said of any of it
         except PodiumError as error:
             found.append(f"tenant {tenant}: {error.message}")
     return found, keys[-1] if keys else None

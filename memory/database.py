@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from .errors import ConfigError
+from .gate import Gate
 from .outages import Patience, ends_transaction, is_passing, told, trouble
 from .writer import Writer
 
@@ -28,6 +29,8 @@ BUSY_TIMEOUT = 30.0
 CONFLICT_TRIES = 5
 #: seconds an engine's commits wait for a database that is away, locked or full; its reads half of them
 PATIENCE = 60.0
+#: seconds that a program's write of task memory waits for a database that is away, locked or full
+SHORT_PATIENCE = 5.0
 #: how Postgres is connected to, where the URL does not say otherwise: a host that is gone is noticed
 POSTGRES_OPTIONS = {
     "connect_timeout": 10,
@@ -68,14 +71,19 @@ class Database:
     does (`query`, `commit`) is patient.
     """
 
-    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
-        """`patience`: seconds that an engine's commits wait for a database that is away, locked or full."""
+    def __init__(self, url: str, *, patience: float = PATIENCE, gate: bool = True) -> None:
+        """Args:
+        patience: seconds that an engine's commits wait for a database that is away, locked or full.
+        gate: SQLite's writers queue (`gate.py`); False: they poll, as they would without Podium.
+        """
         self.url = parse_url(url)
         self.patience = patience
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = self._sqlite() if self.is_sqlite else self._postgres()
         self._hurry = threading.Event()
-        self._writer = Writer(self.engine)
+        self._gate = Gate(Path(str(self.url.database))) if self.is_sqlite and gate else None
+        self._writer = Writer(self.engine, self._gate)
+        self._keeper = Writer(self.engine, self._gate, busy_timeout=BUSY_TIMEOUT)
 
     @property
     def place(self) -> str:
@@ -195,6 +203,14 @@ class Database:
         """
         return self._writer.commit(work, self.patience if patience is None else patience, self._hurry)
 
+    def keep(self, work: Callable[[Connection], T]) -> T:
+        """As `commit`, on a connection of its own, with little patience: for programs that write often.
+
+        Raises:
+            ConfigError, PodiumError: as `commit`, after `SHORT_PATIENCE` seconds.
+        """
+        return self._keeper.commit(work, SHORT_PATIENCE, self._hurry)
+
     def hurry(self) -> None:
         """Wait for nothing any more: commits and queries that wait fail now. Before closing."""
         self._hurry.set()
@@ -205,11 +221,15 @@ class Database:
         if not write and not self.is_sqlite:
             # else each query of a read would see a state of its own
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
-        with connection, connection.begin():
+        turn = self._gate.hold() if write and self._gate is not None else contextlib.nullcontext()
+        with connection, turn, connection.begin():
             yield connection
 
     def close(self) -> None:
         self._writer.close()
+        self._keeper.close()
+        if self._gate is not None:
+            self._gate.close()
         self.engine.dispose()
 
     # -- schema

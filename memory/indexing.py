@@ -4,6 +4,7 @@ for the index in memory (`index.py`). Vectors follow when the revision is first 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from sqlalchemy import Connection
 
 from .content import plain_text
 from .hot import run_many
-from .terms import LONGEST_TEXT, pack
+from .retrieval.terms import LONGEST_TEXT, pack
+from .sealing import is_sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +29,22 @@ _SEARCH = {
     "sqlite": "INSERT INTO search (rowid, text) VALUES (?, ?)",
     "postgresql": "INSERT INTO search (revision_id, words, tenant) VALUES (?, to_tsvector('english', ?), ?)",
 }
+#: what Postgres's parser takes for one word, a host or a file: `boiler.maker`
+_JOINED = re.compile(r"(?<=[^\W\d])[._/](?=[^\W\d])")
 _TERM = "INSERT INTO term (revision_id, tenant, words) VALUES (?, ?, ?)"
 
 
 def index(connection: Connection, tenant: str, rows: Sequence[Indexed]) -> None:
-    """Add revisions to the full-text index; one without words is left out."""
+    """Add revisions to the full-text index; without words, or sealed, one is left out."""
+    if is_sealed(connection):
+        return
     packed = [(row, pack(row.text)) for row in rows]
     found = [(row.revision_id, plain_text(row.text[:LONGEST_TEXT]), words) for row, words in packed if words]
     sqlite = connection.dialect.name == "sqlite"
     run_many(
         connection,
         _SEARCH[connection.dialect.name],
-        [(i, t) if sqlite else (i, t, tenant) for i, t, _ in found],
+        [(i, t) if sqlite else (i, _JOINED.sub(" ", t), tenant) for i, t, _ in found],
     )
     run_many(connection, _TERM, [(i, tenant, words) for i, _, words in found])
 

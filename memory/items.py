@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Select, select
 from .content import Encoded, encode, get_many, insert_missing, plain_text, put_encoded
 from .hot import Row, fetch_one, run_many
 from .indexing import Indexed, index
+from .sealing import open_text, seal_text
 from .tables import Item, Link, Revision
 from .texts import shortened, text_of, token_estimate, type_of
 
@@ -141,7 +142,7 @@ def put_many(connection: Connection, new: Sequence[NewRevision]) -> list[int]:
     texts = [plain_text(n.text if n.text is not None else text_of(n.value)) for n in new]
     ids = []
     for one, value, said in zip(new, values, texts, strict=True):
-        row = fetch_one(connection, _REVISION, _revision_row(one, value, said, now))
+        row = fetch_one(connection, _REVISION, _revision_row(connection, one, value, said, now))
         assert row is not None  # its item is there: nobody deletes items outside of an erasure
         ids.append(int(row[0]))
     _index(connection, new, texts, ids)
@@ -171,11 +172,12 @@ def _at(place: Place) -> tuple[str, str, str, str]:
     return (place.tenant, place.scope, place.scope_id, place.key)
 
 
-def _revision_row(new: NewRevision, value: Encoded, said: str, now: float) -> Row:
+def _revision_row(connection: Connection, new: NewRevision, value: Encoded, said: str, now: float) -> Row:
     by = new.producer
-    kept = None if new.kind == "artifact" else said
+    kept = seal_text(connection, None if new.kind == "artifact" else said)
+    digest = seal_text(connection, shortened(said))
     return (
-        value.hash, type_of(value.data), kept, shortened(said), token_estimate(said), new.status,
+        value.hash, type_of(value.data), kept, digest, token_estimate(said), new.status,
         new.valid_from, new.valid_to, by.run_id, by.task, by.attempt, by.call_id, by.model, by.prompt_hash,
         by.cost_nano, now, *_at(new.place),
     )  # fmt: skip
@@ -206,7 +208,7 @@ def link(connection: Connection, tenant: str, src: int, dst: int, kind: LinkKind
 
 def revisions() -> Select[Any]:
     """The columns that `records` wants, of all revisions: narrow it down."""
-    columns = (Item.key, Item.kind, Item.scope, Item.scope_id, Item.subject, Item.expires_at)
+    columns: list[Any] = [Item.key, Item.kind, Item.scope, Item.scope_id, Item.subject, Item.expires_at]
     return select(Revision, *columns).join(Item, Item.id == Revision.item_id)
 
 
@@ -214,19 +216,21 @@ def records(connection: Connection, tenant: str, query: Select[Any]) -> list[Rev
     """The revisions of a narrowed `revisions()`, with their values."""
     rows = connection.execute(query).mappings().all()
     values = get_many(connection, tenant, [row["content_blob"] for row in rows])
-    return [_record(row, values[row["content_blob"]]) for row in rows]
+    return [_record(connection, row, values[row["content_blob"]]) for row in rows]
 
 
-def _record(row: Any, value: Any) -> RevisionRecord:
+def _record(connection: Connection, row: Any, value: Any) -> RevisionRecord:
     same = (
         "id", "key", "kind", "version", "created_at", "item_id", "scope", "scope_id", "subject", "status",
-        "digest", "tokens", "valid_from", "valid_to", "expires_at",
+        "tokens", "valid_from", "valid_to", "expires_at",
     )  # fmt: skip
+    text, digest = open_text(connection, row["text"]), open_text(connection, row["digest"])
     by = ("run_id", "task", "attempt", "call_id", "model", "prompt_hash", "cost_nano")
     return RevisionRecord(
         **{name: row[name] for name in same},
         value=value,
-        text=text_of(value) if row["text"] is None else row["text"],
+        text=text_of(value) if text is None else text,
+        digest=digest,
         hash=row["content_blob"],
         producer=Producer(**{name: row[name] for name in by}),
     )

@@ -308,6 +308,15 @@ def calls(connection: Connection, run_id: str, *, own: bool = False) -> list[Cal
     return [CallRecord(*row) for row in connection.execute(query)]
 
 
+def first_request(connection: Connection, run_id: str, task: str) -> dict[str, Any] | None:
+    """What the newest first call of a task asked: {messages, schema, max_tokens, …}."""
+    query = select(Call.tenant, Call.request_blob).where(
+        Call.run_id == run_id, Call.task == task, Call.step == 0
+    )
+    row = connection.execute(query.order_by(Call.attempt.desc(), Call.created_at.desc()).limit(1)).first()
+    return None if row is None else value(connection, row.tenant, row.request_blob)
+
+
 def effects(connection: Connection, run_id: str, *, own: bool = False) -> list[EffectRecord]:
     """Tool calls, the earliest first; with `own` only those of the run's own tasks."""
     query = (

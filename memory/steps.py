@@ -62,6 +62,8 @@ class Finish:
     #: the output is kept as an artifact, made from these tasks' artifacts
     remember: bool = False
     derived_from: Sequence[str] = ()
+    #: revisions that were shown to it beside them
+    cited: Sequence[int] = ()
     keep: Keep | None = None
     event: Mapping[str, Any] = field(default_factory=dict)
 
@@ -239,7 +241,9 @@ class _Lot:
         self._close([n for f in finishes for n in f.skipped], "skipped")
         self._close([n for f in finishes for n in f.closed], "cancelled")
         made = [
-            Artifact(f.task, f.attempt, f.output, f.derived_from, "model" in f.event or "steps" in f.event)
+            Artifact(
+                f.task, f.attempt, f.output, f.derived_from, f.cited, "model" in f.event or "steps" in f.event
+            )
             for f in finishes
             if f.remember and f.output is not None
         ]

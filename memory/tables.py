@@ -1,4 +1,4 @@
-"""The schema: execution (run … event) and content (blob) here, task memory (item … erasure) in `item_tables.py`.
+"""The schema: execution (run … event) and content (blob) here; task memory (item …) in item_tables.py.
 
 Migrations in `migrations/` are what production uses; a test compares them with these files.
 Times are seconds since the epoch, UTC. Money is nano-dollars. JSON columns are never queried.

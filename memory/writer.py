@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from .gate import Gate
 from .outages import Patience, is_passing, told, unknown_outcome
 
 T = TypeVar("T")
@@ -35,8 +36,16 @@ class TransactionLost(Exception):
 class Writer:
     """Commits one transaction after the other. Safe to use from any thread."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self, engine: Engine, gate: Gate | None = None, *, busy_timeout: float | None = None
+    ) -> None:
+        """Args:
+        gate: where SQLite's writers queue.
+        busy_timeout: seconds that SQLite waits for its lock; None: as long as a commit is patient.
+        """
+        self._busy_timeout = busy_timeout
         self._engine = engine
+        self._gate = gate
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._place = engine.url.render_as_string()
         self._connection: Connection | None = None
@@ -78,7 +87,10 @@ class Writer:
             self._drop()
 
     def _try(self, work: Callable[[Connection], T], patience: float) -> T:
-        connection = self._open(patience)
+        with contextlib.nullcontext() if self._gate is None else self._gate.hold(patience):
+            return self._transact(work, self._open(patience))
+
+    def _transact(self, work: Callable[[Connection], T], connection: Connection) -> T:
         transaction = connection.begin()
         # known before COMMIT is sent: only so can its outcome be asked for on another connection
         xid = None if self._is_sqlite else _xid(connection)
@@ -97,7 +109,8 @@ class Writer:
             if self._is_sqlite:
                 raw = connection.connection.driver_connection
                 assert raw is not None
-                raw.execute(f"PRAGMA busy_timeout = {int(min(patience, 30) * 1000)}")
+                seconds = min(patience, 30) if self._busy_timeout is None else self._busy_timeout
+                raw.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
             else:
                 with connection.begin():
                     self._life = _life(connection)

@@ -33,9 +33,18 @@ class TaskModel:
     """The `Model` of one attempt of one task."""
 
     def __init__(
-        self, services: Services, run: RunContext, task: str, attempt: int, *, kind: str, pinned: str | None
+        self,
+        services: Services,
+        run: RunContext,
+        task: str,
+        attempt: int,
+        *,
+        kind: str,
+        pinned: str | None,
+        context: Mapping[str, Any] | None = None,
     ) -> None:
-        self._services, self._run = services, run
+        """`context`: what of the prompts comes from memory, as their requests record it."""
+        self._services, self._run, self._context = services, run, context
         self._task, self._attempt, self._kind, self._pinned = task, attempt, kind, pinned
         self._step = 0
         #: nano-dollars of this attempt's calls, with those of interrupted attempts that it replays
@@ -51,13 +60,15 @@ class TaskModel:
     ) -> Completion:
         """See `agents.model.Model`."""
         step, self._step = self._step, self._step + 1
-        asked = {
+        asked: dict[str, Any] = {
             "messages": [asdict(m) for m in messages],
             "schema": dict(schema) if schema is not None else None,
             "max_tokens": max_tokens,
             "temperature": temperature,
             "model": self._pinned,
         }
+        if self._context is not None:
+            asked["context"] = self._context
         digest = content.content_hash(asked)
         if self._attempt > 1 and (known := await self._recorded(step, digest)) is not None:
             return known

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..memory import reads, runs
-from ..memory.database import Database
 from ..memory.errors import PodiumError, StaleEpoch, UsageError
 from .controls import Controls
 from .leases import Watch
@@ -73,8 +72,7 @@ class Podium(Controls):
             home=home, database_url=database_url, pool=pool, tenant=tenant
         )
         self._policy = dict(policy) if policy is not None else None
-        self.database = Database(self.settings.database)
-        self.database.ensure_schema()
+        self.database = self.settings.open_database()
         self._classes = {}
         self._lock = threading.Lock()
         self._watch = Watch(self.settings.home, self.settings.lease_seconds)

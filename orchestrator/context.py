@@ -10,6 +10,7 @@ from typing import TypeVar
 from ..memory.database import Connection, Database
 from ..memory.journal import Journal
 from ..memory.limits import Holder, Limit, Throttled
+from ..memory.store import TaskMemory
 from ..router.policy import Policy
 from ..router.stats import Stats
 from ..workers.contract import Pool
@@ -53,6 +54,12 @@ class Services:
     lines: Lines = field(default_factory=Lines)
     #: runs whose calls no longer count, by the key of the limit where that was seen
     dead: dict[str, frozenset[Holder]] = field(default_factory=dict)
+    #: task memories by tenant
+    memories: dict[str, TaskMemory] = field(default_factory=dict)
+
+    def memory(self, tenant: str) -> TaskMemory:
+        """The task memory of a tenant; one for all its runs, since it keeps what it has read."""
+        return self.memories.setdefault(tenant, TaskMemory(self.database, tenant))
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Ask the database, patiently, without holding up the loop."""

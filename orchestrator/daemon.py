@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 
-from ..memory.database import Database
 from ..memory.errors import ClusterError
 from ..workers.cluster import cluster_info, connect
 from ..workers.poolfile import load_pool
@@ -30,8 +29,7 @@ async def serve(settings: Settings) -> None:
     if info is None:
         raise ClusterError("no Ray head runs for this home", mend="start it with `podium up`")
     file = load_pool(settings.pool_file, settings.home)
-    database = Database(settings.database)
-    database.ensure_schema()
+    database = settings.open_database()
     connect(info)
     pool = RayPool(file.models, settings.home, detached=True, revive=True)
     stop = asyncio.Event()

@@ -319,6 +319,7 @@ class RunDriver:
                 closed=outcome.closed,
                 remember=node.parent is None and node.role == "task" and outcome.error is None,
                 derived_from=self.state.sources(node) if node.parent is None else (),
+                cited=outcome.cited,
                 keep=keep,
                 event=outcome.event,
             )

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from ..agents.loop import Limits, run_agent
+from ..agents.loop import Limits, Tools, run_agent
+from ..agents.memory_tools import MemoryTools
 from ..agents.outputs import OutputType
 from ..agents.structured import complete_structured
 from ..memory import cache
@@ -21,6 +22,8 @@ from .placeholders import Ref, fill, refs, render
 from .planning import check_planned, plan_workflow, planned_inputs
 from .problems import WorkflowError
 from .processes import PythonWorkers
+from .prompting import Shown, context_of, shown_before
+from .recall import TaskRecall
 from .state import Node, Values, new_task
 from .tasks import AgentTask, ApprovalTask, LlmTask, PlanTask, PythonTask, TaskBase, ToolTask, WhenTask
 from .toolbox import TaskTools
@@ -42,6 +45,8 @@ class Outcome:
     cache_key: str | None = None
     #: {workflow, inputs}: what is to run below a `plan` task
     plan: dict[str, Any] | None = None
+    #: revisions that its prompt cited
+    cited: Sequence[int] = ()
 
 
 #: deaths of its process after which a task is not run again
@@ -94,30 +99,55 @@ class Executor:
         spec = node.spec
         assert isinstance(spec, LlmTask)
         look = _lookup(values, node)
-        messages = [Message("user", render(spec.prompt, look))]
+        prompt = render(spec.prompt, look)
+        shown = await self._shown(run, node, attempt, prompt, look)
+        messages = [Message("user", shown.before(prompt))]
         if spec.system:
             messages.insert(0, Message("system", render(spec.system, look)))
-        model = TaskModel(self._services, run, node.name, attempt, kind="llm", pinned=spec.model)
+        model = TaskModel(
+            self._services, run, node.name, attempt, kind="llm", pinned=spec.model, context=shown.record
+        )
         options: dict[str, Any] = {"max_tokens": spec.max_tokens, "temperature": spec.temperature}
         if spec.output is None:
             answer = await model.complete(messages, **options)
-            return Outcome(answer.text.strip(), {"model": answer.model, "finish": answer.finish_reason})
+            event = {"model": answer.model, "finish": answer.finish_reason}
+            return Outcome(answer.text.strip(), event, cited=shown.cited)
         value, answer = await complete_structured(model, messages, spec.output, **options)
-        return Outcome(value, {"model": answer.model})
+        return Outcome(value, {"model": answer.model}, cited=shown.cited)
+
+    async def _shown(
+        self, run: RunContext, node: Node, attempt: int, prompt: str, look: Callable[[Ref], Any]
+    ) -> Shown:
+        """What of the task memory comes before the prompt."""
+        wanted = context_of(node)
+        if wanted is None:
+            return Shown()
+        ask = prompt if wanted.ask is None else render(wanted.ask, look)
+        assert isinstance(node.spec, LlmTask | AgentTask)
+        return await shown_before(self._services, run, node, attempt, ask, node.spec.model)
 
     async def _agent(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
         spec = node.spec
         assert isinstance(spec, AgentTask)
         look = _lookup(values, node)
-        model = TaskModel(self._services, run, node.name, attempt, kind="agent", pinned=spec.model)
+        goal = render(spec.agent, look)
+        shown = await self._shown(run, node, attempt, goal, look)
+        model = TaskModel(
+            self._services, run, node.name, attempt, kind="agent", pinned=spec.model, context=shown.record
+        )
         specs = await self._workers.describe(run.project_root, spec.tools) if spec.tools else []
-        tools = TaskTools(self._services, self._workers, run, node.name, attempt, specs, seconds=spec.timeout)
+        tools: Tools = TaskTools(
+            self._services, self._workers, run, node.name, attempt, specs, seconds=spec.timeout
+        )
+        recall = TaskRecall(self._services, run, node.name, attempt)
+        if spec.memory:
+            tools = MemoryTools(tools, recall)
         pool = self._services.pool.specs
         pinned = pool.get(spec.model or "")
         usable = [pinned] if pinned is not None else list(pool.values())
         limits = new_task(node.name, spec, "agent")
         result = await run_agent(
-            render(spec.agent, look),
+            shown.before(goal),
             profile=render(spec.profile, look),
             model=model,
             tools=tools,
@@ -135,7 +165,8 @@ class Executor:
             # what is left of the context beside the answer
             context_tokens=max(256, min(m.context for m in usable) - (spec.max_tokens or DEFAULT_MAX_TOKENS)),
         )
-        return Outcome(result.output, {"stop": result.stop_reason, "steps": len(result.steps)})
+        event = {"stop": result.stop_reason, "steps": len(result.steps)}
+        return Outcome(result.output, event, cited=(*shown.cited, *sorted(recall.read)))
 
     async def _python(self, run: RunContext, values: Values, node: Node, attempt: int) -> Outcome:
         spec = node.spec

@@ -39,18 +39,18 @@ def _parse_type(spec: Any) -> OutputType:
     try:
         return OutputType.of(spec)
     except UsageError as error:
-        raise _wrong(error.message, error.mend) from None
+        raise wrong(error.message, error.mend) from None
 
 
 def _check_money(amount: str) -> str:
     try:
         parse_usd(amount)
     except UsageError as error:
-        raise _wrong(error.message, error.mend) from None
+        raise wrong(error.message, error.mend) from None
     return amount
 
 
-def _wrong(text: str, mend: str) -> PydanticCustomError:
+def wrong(text: str, mend: str) -> PydanticCustomError:
     return PydanticCustomError("podium", "{text}", {"text": text, "mend": mend})
 
 
@@ -160,7 +160,7 @@ class Budget(Data):
     @model_validator(mode="after")
     def _limits_something(self) -> Budget:
         if self.usd is None and self.tokens is None and self.seconds is None:
-            raise _wrong("it limits nothing", 'give usd, tokens or seconds: {usd: "0.05"}')
+            raise wrong("it limits nothing", 'give usd, tokens or seconds: {usd: "0.05"}')
         return self
 
 
@@ -177,7 +177,7 @@ def _as_cache(value: Any) -> Any:
         return {} if value else None
     if value is None or isinstance(value, Mapping | Cache):
         return value
-    raise _wrong(f"{value!r:.60} says nothing of a cache", "write cache: true, or cache: {ttl: 3600}")
+    raise wrong(f"{value!r:.60} says nothing of a cache", "write cache: true, or cache: {ttl: 3600}")
 
 
 def _as_budget(value: Any) -> Any:
@@ -186,11 +186,31 @@ def _as_budget(value: Any) -> Any:
     if isinstance(value, Mapping | Budget):
         return value
     mend = 'write USD in quotes: budget: "0.05", or budget: {usd: "0.05", tokens: 9000, seconds: 60}'
-    raise _wrong(f"{value!r:.60} is no budget", mend)
+    raise wrong(f"{value!r:.60} is no budget", mend)
 
 
 BudgetSpec = Annotated[Budget, BeforeValidator(_as_budget, json_schema_input_type=str | float | Budget)]
 CacheSpec = Annotated[Cache | None, BeforeValidator(_as_cache, json_schema_input_type=bool | Cache | None)]
+
+
+class TaskContext(Data):
+    """How much of the task memory a task is shown before its prompt. In data the tokens, or {tokens, ask}."""
+
+    #: most tokens of it, by the model's own tokenizer
+    tokens: int = Field(ge=16, le=1_000_000)
+    #: what it is asked for; None: the prompt
+    ask: str | None = None
+
+
+def _as_context(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"tokens": value}
+    if isinstance(value, Mapping | TaskContext):
+        return value
+    raise wrong(f"{value!r:.60} is no context", "write tokens: context: 512, or {tokens: 512, ask: …}")
+
+
+ContextSpec = Annotated[TaskContext, BeforeValidator(_as_context, json_schema_input_type=int | TaskContext)]
 
 
 class PlanTool(Data):
@@ -230,7 +250,7 @@ class Plan(Data):
     @model_validator(mode="after")
     def _inputs_are_given(self) -> Plan:
         if self.run and self.inputs is not None:
-            raise _wrong("a plan that runs gets its inputs by with:", "write with: {name: …} beside plan:")
+            raise wrong("a plan that runs gets its inputs by with:", "write with: {name: …} beside plan:")
         return self
 
     @property

@@ -21,6 +21,7 @@ from ..memory.database import Connection
 from ..memory.engines import EngineRecord, OpenRun
 from ..memory.errors import PodiumError, StaleEpoch
 from ..memory.reads import ControlState
+from . import upkeep
 from .sharing import Share
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Serving:
         self._driving: dict[str, asyncio.Task[str]] = {}
         self._chores: dict[str, asyncio.Task[None]] = {}
         self._next_chores = 0.0
+        self._next_upkeep = time.monotonic() + upkeep.EVERY
         self._others = 1
         self._wake = asyncio.Event()
 
@@ -161,6 +163,9 @@ class Serving:
             from .schedules import fire_due
 
             self._start("schedules", lambda: asyncio.to_thread(fire_due, database, settings, now))
+        if settings is not None and time.monotonic() >= self._next_upkeep:
+            self._next_upkeep = time.monotonic() + upkeep.EVERY
+            self._start("memory", lambda: upkeep.look_after(self._engine, settings))
 
     def _start(self, name: str, work: Callable[[], Any]) -> None:
         """Do a chore beside the looks, unless it is being done."""

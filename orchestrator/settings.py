@@ -7,12 +7,15 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..memory.errors import ConfigError, UsageError
 from ..memory.money import parse_usd
+
+if TYPE_CHECKING:
+    from ..memory.database import Database
 
 PROJECT_FILE = "podium.toml"
 USER_FILE = "config.toml"
@@ -44,6 +47,15 @@ class Settings(BaseModel):
     tenant_max_concurrent: int | None = Field(default=None, ge=1)
     tenant_calls_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
+    #: days after which a run's items become one summary; None: they stay
+    memory_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    #: the model that writes the texts of summaries; empty: they are put together without one
+    memory_digests: str = ""
+    #: where the key is that contents are sealed with: env:NAME or file:PATH; empty: they are not
+    memory_key: str = ""
+    #: where the key is that receipts of what was forgotten are made with; empty: each has a salt of its own
+    memory_receipt_key: str = ""
+
     @field_validator("home", "pool", mode="after")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
@@ -62,6 +74,21 @@ class Settings(BaseModel):
     def database(self) -> str:
         """The URL in force."""
         return self.database_url or f"sqlite:///{self.home / 'podium.db'}"
+
+    def open_database(self) -> Database:
+        """The database, with its schema current and, if a key is set, its contents sealed.
+
+        Raises:
+            ConfigError: it cannot be opened, is newer than this Podium, or the key is not there.
+        """
+        from ..memory.database import Database
+        from ..memory.sealing import use
+
+        database = Database(self.database)
+        if self.memory_key:
+            use(database, self.memory_key)
+        database.ensure_schema()
+        return database
 
     def engine_options(self) -> dict[str, Any]:
         """What an engine takes from the settings."""

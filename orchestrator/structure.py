@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from .parts import NAME_PATTERN, Budget, Cache, Compensation, Plan, Retry, When
+from .parts import NAME_PATTERN, Budget, Cache, Compensation, Plan, Retry, TaskContext, When
 from .placeholders import ITEM
 from .problems import Lines, Path, Problem, by_line, did_you_mean, embedded_depth, problem_at
 from .tasks import PlanTask, TaskBase
@@ -34,6 +34,7 @@ _PARTS = {
     "compensate": Compensation,
     "loop": Loop,
     "plan": Plan,
+    "context": TaskContext,
 }
 _MENDS = {
     "string_type": "write text; put it in quotes",

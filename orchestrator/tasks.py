@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..agents.outputs import OutputType
 from .parts import (
@@ -14,6 +14,7 @@ from .parts import (
     CallableRef,
     Callables,
     Compensation,
+    ContextSpec,
     Data,
     FieldRef,
     Names,
@@ -21,6 +22,7 @@ from .parts import (
     Retry,
     TypeSpec,
     When,
+    wrong,
 )
 
 BodyKind = Literal["llm", "agent", "python", "tool", "approval", "workflow", "when", "loop", "plan"]
@@ -77,7 +79,25 @@ class TaskBase(Data):
         return ()
 
 
-class LlmTask(TaskBase):
+class ModelTask(TaskBase):
+    """What tasks share whose prompt may hold a part of the task memory."""
+
+    #: task memory before the prompt; None: what the workflow says
+    context: ContextSpec | None = None
+
+    @property
+    def asked(self) -> str:
+        """The template of what the memory is asked for; "": the prompt itself."""
+        return (self.context.ask if self.context is not None else None) or ""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> ModelTask:
+        if self.context is not None and self.cache is not None:
+            raise wrong("a cached output cannot rest on what is remembered", "leave out cache, or context")
+        return self
+
+
+class LlmTask(ModelTask):
     """One answer of a model."""
 
     body_key = "prompt"
@@ -93,10 +113,10 @@ class LlmTask(TaskBase):
     temperature: float = Field(default=0.0, ge=0, le=2)
 
     def templates(self) -> tuple[Any, ...]:
-        return (self.prompt, self.system or "")
+        return (self.prompt, self.system or "", self.asked)
 
 
-class AgentTask(TaskBase):
+class AgentTask(ModelTask):
     """A model with tools, in a loop with limits."""
 
     body_key = "agent"
@@ -117,9 +137,11 @@ class AgentTask(TaskBase):
     max_total_tokens: int | None = Field(default=None, ge=1)
     #: the first action must be a tool call: small models otherwise answer without looking
     require_tool: bool = False
+    #: it has the tools remember, recall and note
+    memory: bool = False
 
     def templates(self) -> tuple[Any, ...]:
-        return (self.agent, self.profile)
+        return (self.agent, self.profile, self.asked)
 
 
 class PythonTask(TaskBase):

@@ -17,6 +17,11 @@ from .placeholders import as_text
 from .processes import PythonWorkers, WorkerDied
 
 
+def effect_key(task: str, step: int, tool: Tool, arguments: dict[str, Any]) -> str:
+    """By which a tool call is known: the same in every attempt of the task."""
+    return f"{task}:{step}:{content_hash([tool.ref, arguments])[:16]}"
+
+
 class TaskTools:
     """The tools of one attempt of one task: `agents.loop.Tools`."""
 
@@ -41,7 +46,7 @@ class TaskTools:
     async def call(self, step: int, tool: Tool, arguments: dict[str, Any]) -> ToolResult:
         """See `agents.loop.Tools.call`. The key is the same in every attempt: task, step, tool, arguments."""
         arguments = validate_arguments(tool, arguments)
-        key = f"{self._task}:{step}:{content_hash([tool.ref, arguments])[:16]}"
+        key = effect_key(self._task, step, tool, arguments)
         run_id = self._run.run_id
 
         def find(connection: Connection) -> effects.EffectState | None:

@@ -17,6 +17,7 @@ from .settings import Settings
 from .views import Run
 
 if TYPE_CHECKING:
+    from ..memory.store import TaskMemory
     from ..router.types import ModelSpec
     from .compare import Difference
     from .replay import Replay
@@ -39,6 +40,16 @@ class Viewer(ABC):
     #: run id → the classes its outputs were declared with, for runs stored by this client
     _classes: dict[str, Mapping[str, type]]
     _watch: Watch
+    _memory: TaskMemory | None = None
+
+    @property
+    def memory(self) -> TaskMemory:
+        """The tenant's task memory: what runs and people have had remembered. It writes too."""
+        if self._memory is None:
+            from ..memory.store import TaskMemory
+
+            self._memory = TaskMemory(self.database, self.settings.tenant)
+        return self._memory
 
     def get(self, run_id: str) -> Run:
         """A run by its id, the start of it, or `last`.

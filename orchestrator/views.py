@@ -9,11 +9,14 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..memory import reads, totals
+from ..memory import prompts, reads, totals
 from ..memory.database import Database
+from ..memory.errors import NotFound
 from ..memory.money import NANO, format_usd
+from ..memory.prompts import PromptRecord
 from ..memory.reads import AttemptRecord, CallRecord, EffectRecord, RunRecord, TaskRecord
 from ..memory.totals import CallTotal, ChildCount, EffectTotal, RouteTotal
+from .problems import did_you_mean
 
 if TYPE_CHECKING:
     from .placeholders import Ref
@@ -202,6 +205,30 @@ class Run:
                 reads.calls(connection, self.id, own=True),
                 reads.attempts(connection, self.id, own=True),
                 reads.effects(connection, self.id, own=True),
+            )
+
+    def prompts(self, task: str) -> list[PromptRecord]:
+        """What the models were asked for a task, call by call.
+
+        Raises:
+            NotFound: the run has no such task.
+        """
+        self._named(task)
+        with self._database.read() as connection:
+            return prompts.prompts(connection, self.record.tenant, self.id, task)
+
+    def ports(self, task: str) -> dict[str, int]:
+        """The tasks whose outputs a task reads → the revisions that hold them."""
+        with self._database.read() as connection:
+            return prompts.ports(connection, self.record.tenant, self.id, task)
+
+    def _named(self, task: str) -> None:
+        with self._database.read() as connection:
+            names = [record.name for record in reads.tasks(connection, self.id)]
+        if task not in names:
+            close = did_you_mean(task, names)
+            raise NotFound(
+                f"the run has no task {task!r}", mend=close or "`podium show --all` lists them", run=self.id
             )
 
     @cached_property

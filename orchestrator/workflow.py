@@ -24,7 +24,19 @@ from pydantic import (
 
 from ..agents.outputs import OutputType
 from .builder import Builder, InputRef, TaskRef
-from .parts import Budget, Cache, Compensation, Data, FieldRef, Plan, PlanTool, Retry, TypeSpec, When
+from .parts import (
+    Budget,
+    Cache,
+    Compensation,
+    Data,
+    FieldRef,
+    Plan,
+    PlanTool,
+    Retry,
+    TaskContext,
+    TypeSpec,
+    When,
+)
 from .placeholders import ITEM, Ref, TemplateError, refs
 from .problems import Lines, Problem, WorkflowError
 from .tasks import (
@@ -176,6 +188,8 @@ class Workflow(Builder, BaseModel):
 
     name: str = Field(min_length=1)
     description: str = ""
+    #: tokens of task memory that its llm and agent tasks see before their prompts, where they say nothing
+    context: int | None = Field(default=None, ge=16, le=1_000_000)
     inputs: dict[str, Input] = Field(default_factory=dict)
     tasks: dict[str, Task] = Field(default_factory=dict)
     #: output name → "task" or "task.field"; empty: the outputs of all tasks that nothing needs
@@ -197,6 +211,7 @@ class Workflow(Builder, BaseModel):
             /,
             *,
             description: str = "",
+            context: int | None = None,
             inputs: Mapping[str, Any] = ...,
             tasks: Mapping[str, Any] = ...,
             outputs: Mapping[str, str] = ...,
@@ -239,6 +254,8 @@ class Workflow(Builder, BaseModel):
         data: dict[str, Any] = {"name": self.name}
         if self.description:
             data["description"] = self.description
+        if self.context is not None:
+            data["context"] = self.context
         if self.inputs:
             data["inputs"] = {name: declared.to_data() for name, declared in self.inputs.items()}
         data["tasks"] = {name: _fields_data(task) for name, task in self.tasks.items()}
@@ -321,6 +338,10 @@ def _defaults(kind: type[BaseModel]) -> tuple[tuple[str, str, Any], ...]:
     )
 
 
+#: parts of a task that stand as one field's value where no other is given
+_SHORT = {Budget: "usd", PlanTool: "ref", TaskContext: "tokens"}
+
+
 def _fields_data(model: BaseModel) -> dict[str, Any]:
     """The fields of a task or of a part of one that are not at their defaults."""
     return {
@@ -341,7 +362,7 @@ def _plain(value: Any) -> Any:
         data = _fields_data(value)
         if isinstance(value, Cache):
             return data or True
-        short = "usd" if isinstance(value, Budget) else "ref" if isinstance(value, PlanTool) else ""
+        short = _SHORT.get(type(value), "")
         return data[short] if list(data) == [short] else data
     if isinstance(value, list):
         return [_plain(element) for element in value]

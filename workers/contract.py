@@ -47,6 +47,17 @@ class ModelEngine(Protocol):
         """
         ...
 
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text by the model's own tokenizer, without template and added special tokens.
+
+        Text that spells a special token counts as a prompt with it does. An engine that has no tokenizer
+        (openai, replay) estimates on the high side. Quick; may run while `generate` and `stream` run.
+
+        Raises:
+            ProviderError: the model is not loaded, or its tokenizer failed.
+        """
+        ...
+
     def close(self) -> None:
         """Free the model. May be called twice."""
 
@@ -95,6 +106,19 @@ class Pool(Protocol):
         self, model: str, request: ChatRequest, *, label: str, on_dispatch: OnDispatch | None = None
     ) -> AsyncIterator[Chunk]:
         """Like `generate`, piece by piece; the last Chunk holds the Completion."""
+        ...
+
+    async def count(self, model: str, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, in order, as `ModelEngine.count`; by any replica, loaded first if none is.
+
+        Takes no slot, and does not wait for calls that run. What was counted lately is not asked again.
+
+        Raises:
+            NotFound: no such model in the pool.
+            ConfigError: the model cannot be loaded.
+            ProviderError: the tokenizer failed, or the pool is closed.
+            ClusterError: the worker died and could not be restarted in time.
+        """
         ...
 
     async def status(self) -> list[WorkerStatus]:

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -67,15 +68,31 @@ async def in_thread(work: Callable[[], T], name: str) -> T:
     return await future
 
 
+async def _settled(future: Future[None]) -> None:
+    """Wait until the future has its result or its exception; cancelling this cancels only the wait."""
+    loop = asyncio.get_running_loop()
+    settled = asyncio.Event()
+
+    def tell(_: Future[None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settled.set)
+
+    future.add_done_callback(tell)
+    await settled.wait()
+
+
 class EngineHost:
-    """Loads its engine once, when first asked to; a load that failed is tried anew at the next `prepare`."""
+    """Loads its engine once, when first asked to; a load that failed is tried anew at the next `prepare`.
+
+    May be used from several event loops: a Ray actor has one for each of its concurrency groups.
+    """
 
     def __init__(self, spec: ModelSpec, home: Path, create: str = DEFAULT_FACTORY) -> None:
         self.spec = spec
         self._home = home
         self._create = create
         self._engine: ModelEngine | None = None
-        self._loading: asyncio.Task[ModelEngine] | None = None
+        self._loading: Future[None] | None = None
         self._closed = False
         #: threads that are inside the engine now
         self._active = 0
@@ -95,31 +112,40 @@ class EngineHost:
         Raises:
             ConfigError: as `ModelEngine.load`, or the load takes longer than `LOAD_TIMEOUT_S`.
         """
-        if self._engine is not None:
-            return
-        if self._loading is None:
-            self._loading = asyncio.create_task(in_thread(self._load, f"load {self.spec.name}"))
-            self._loading.add_done_callback(self._loaded)
-        loading = self._loading
-        await asyncio.wait({loading}, timeout=LOAD_TIMEOUT_S)
-        if not loading.done():
+        with self._lock:
+            if self._engine is not None:
+                return
+            loading = self._loading
+            if loading is None:
+                loading = self._loading = Future()
+                name = f"load {self.spec.name}"
+                threading.Thread(target=self._load, args=(loading,), name=name, daemon=True).start()
+        try:
+            await asyncio.wait_for(_settled(loading), LOAD_TIMEOUT_S)
+        except TimeoutError as error:
             raise ConfigError(
                 f"model {self.spec.name} was not loaded within {LOAD_TIMEOUT_S:.0f} s",
                 mend="use a smaller model or a faster disk",
-            )
+            ) from error
         loading.result()
 
-    def _load(self) -> ModelEngine:
-        engine = resolve_factory(self._create)(self.spec, self._home)
-        engine.load()
-        if self._closed:
+    def _load(self, loading: Future[None]) -> None:
+        engine, failure = None, None
+        try:
+            engine = resolve_factory(self._create)(self.spec, self._home)
+            engine.load()
+        except BaseException as error:  # noqa: BLE001 - carried to those who wait
+            failure = error
+        with self._lock:
+            self._loading = None
+            if failure is None and not self._closed:
+                self._engine, engine = engine, None
+        if failure is not None:
+            loading.set_exception(failure)
+            return
+        loading.set_result(None)
+        if engine is not None:  # the host was closed meanwhile
             engine.close()
-        return engine
-
-    def _loaded(self, task: asyncio.Task[ModelEngine]) -> None:
-        self._loading = None
-        if not task.cancelled() and task.exception() is None and not self._closed:
-            self._engine = task.result()
 
     async def generate(self, requests: Sequence[ChatRequest]) -> list[Completion | Exception]:
         """`ModelEngine.generate` in a thread; loads first if need be."""
@@ -136,6 +162,11 @@ class EngineHost:
                 loop.call_soon_threadsafe(emit, piece)
 
         return await self._inside(lambda: engine.stream(request, emit_on_loop), f"stream {self.spec.name}")
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        """`ModelEngine.count` in a thread; loads first if need be."""
+        engine = await self._ready_engine()
+        return await self._inside(lambda: engine.count(texts), f"count {self.spec.name}")
 
     async def _ready_engine(self) -> ModelEngine:
         await self.prepare()
@@ -161,8 +192,9 @@ class EngineHost:
         A model in the middle of a call is left to the end of the process: freeing it under a native
         library that still reads it would crash.
         """
-        self._closed = True
-        engine, self._engine = self._engine, None
+        with self._lock:
+            self._closed = True
+            engine, self._engine = self._engine, None
         if engine is None or self._active:
             return
         closing = asyncio.ensure_future(in_thread(engine.close, f"close {self.spec.name}"))

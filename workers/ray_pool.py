@@ -10,6 +10,7 @@ import asyncio
 import json
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,11 +18,11 @@ from typing import Any, Literal, TypeVar
 from ..memory.chat import ChatRequest, Chunk, Completion
 from ..memory.errors import ClusterError, PodiumError
 from ..router.types import ModelSpec
-from .answers import WorkerLost
+from .answers import WorkerLost, closed_error
 from .cluster import NAMESPACE
 from .contract import OnDispatch, WorkerStatus
 from .host import DEFAULT_FACTORY, LOAD_TIMEOUT_S, in_thread
-from .local import by_name, slots_of
+from .local import Counts, by_name, loaded_first, slots_of
 from .ray_head import RayHead
 from .slots import Slots
 
@@ -31,6 +32,8 @@ START_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 20.0
 #: seconds for a worker to say how it is
 LOOK_TIMEOUT_S = 5.0
+#: seconds for a worker to count tokens
+COUNT_TIMEOUT_S = 40.0
 #: seconds past the model's own timeout until a worker counts as hung and is restarted
 HUNG_AFTER_S = 15.0
 
@@ -70,6 +73,7 @@ class RayPool:
             for spec in self._specs.values()
         }
         self._slots = {name: Slots(self._specs[name], links) for name, links in self._links.items()}
+        self._counts = Counts()
         self._closed = False
 
     @property
@@ -94,6 +98,12 @@ class RayPool:
         self, model: str, request: ChatRequest, *, label: str, on_dispatch: OnDispatch | None = None
     ) -> AsyncIterator[Chunk]:
         return slots_of(self._slots, model).stream(request, label, on_dispatch)
+
+    async def count(self, model: str, texts: Sequence[str]) -> list[int]:
+        slots_of(self._slots, model)
+        if self._closed:
+            raise closed_error(sent=False)
+        return await self._counts.of(model, texts, loaded_first(self._links[model]).count)
 
     async def status(self) -> list[WorkerStatus]:
         """Asks the workers themselves: also for those that another process started or uses."""
@@ -171,6 +181,23 @@ class _RayLink:
             raise WorkerLost("the stream ended without an answer")
 
         return await self._watched(asyncio.wait_for(_unwrapped(read()), self._limit()))
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        """Asks a worker that was lost once more: to count again does no harm."""
+        if self._actor is not None and self.pid is not None and self._of == self._head.number:
+            with suppress(WorkerLost, TimeoutError):
+                return await self._counted(texts)
+        await self.prepare()
+        try:
+            return await self._counted(texts)
+        except (WorkerLost, TimeoutError) as error:
+            raise ClusterError(
+                f"worker {self.worker} did not count tokens: {error or 'no answer'}", mend="podium status"
+            ) from error
+
+    async def _counted(self, texts: Sequence[str]) -> list[int]:
+        call = self._actor.count.remote(list(texts))
+        return await self._head.unless_away(_unwrapped(call), COUNT_TIMEOUT_S)
 
     async def described(self, row: WorkerStatus) -> WorkerStatus:
         """The row, with what the worker says of itself."""

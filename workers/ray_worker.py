@@ -17,8 +17,8 @@ from .host import EngineHost
 
 #: calls that may be inside the actor at the same time, those that wait for the gate included
 MAX_CALLS = 1000
-#: status calls pass while all others wait or run
-STATUS_GROUP = {"status": 8}
+#: these calls pass while all others wait or run; each group has an event loop of its own
+GROUPS = {"status": 8, "count": 16}
 
 
 class ModelWorker:
@@ -51,6 +51,16 @@ class ModelWorker:
         """Load the model if it is not; gives its device. Raises as `ModelEngine.load`."""
         await self._host.prepare()
         return self._host.device
+
+    @ray.method(concurrency_group="count")
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        """As `ModelEngine.count`; passes the gate by."""
+        try:
+            return await self._host.count(texts)
+        except PodiumError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a tokenizer's bug, as an error that the caller knows
+            raise _carried(error) from None
 
     async def generate(self, requests: Sequence[ChatRequest]) -> list[Completion | PodiumError]:
         """One batch; results in order."""
@@ -125,4 +135,4 @@ def actor_class(spec: ModelSpec) -> Any:
     """A Ray actor class named after the model, which is what the dashboard lists workers by."""
     named = type(f"Model:{spec.name}", (ModelWorker,), {"__doc__": ModelWorker.__doc__})
     remote: Any = ray.remote
-    return remote(concurrency_groups=STATUS_GROUP)(named)
+    return remote(concurrency_groups=GROUPS)(named)

@@ -100,6 +100,11 @@ class EchoEngine:
                 raise ProviderError("the stream was cut, as the prompt says", mend="try again")
         return completion
 
+    def count(self, texts: Sequence[str]) -> list[int]:
+        if any(text.startswith("!broken") for text in texts):
+            raise RuntimeError("broken as the text says")
+        return [len(text.split()) for text in texts]
+
     def close(self) -> None:
         self.loaded = False
 

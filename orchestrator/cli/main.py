@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from ...memory.errors import PodiumError
-from . import admin, ask, cluster, compare, control, models, plan, runs, schedules, show
+from . import admin, ask, cluster, compare, control, memory, models, plan, runs, schedules, show
 from .common import FLAGS
 
 HELP = """\
@@ -78,6 +78,7 @@ app.command("cancel")(control.cancel)
 app.command("replay")(compare.replay)
 app.command("diff")(compare.diff)
 app.command("schedules")(schedules.schedules)
+app.add_typer(memory.memory_app, name="memory")
 app.add_typer(models.models_app, name="models")
 app.command("up")(cluster.up)
 app.command("down")(cluster.down)

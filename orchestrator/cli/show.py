@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...memory.errors import UsageError
 from .common import Json, RunId, client, emit, emit_line, note
 
 if TYPE_CHECKING:
@@ -25,11 +26,24 @@ def show(
         bool, typer.Option("--all", help="Every element and task of a sub-workflow, not only their sums.")
     ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the event chain.")] = False,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="TASK", help="With --prompt: of this task.")
+    ] = None,
+    prompt: Annotated[
+        bool, typer.Option("--prompt", help="The exact prompts of --task, what they cite, what was left out.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a run: tasks, routes with their reasons, tool calls, questions, outputs."""
+    if prompt != (task is not None):
+        raise UsageError("--task and --prompt go together", mend="podium show RUN --task TASK --prompt")
     with client() as podium:
         found = podium.get(run_id)
+        if task is not None:
+            from .prompts import show_prompts
+
+            show_prompts(found, task, as_json=as_json)
+            return
         chain = _chain(podium, found) if verify else None
         if as_json:
             from .convert import show_out

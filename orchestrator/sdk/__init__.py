@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from podium.agents.tools import Tool, tool
     from podium.memory.chat import ChatRequest, Chunk, Completion, Message, Usage
+    from podium.memory.context.assembly import Context
     from podium.memory.errors import (
         BudgetStopped,
         ClusterError,
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
         WaitingForPerson,
     )
     from podium.memory.events import EventRecord
+    from podium.memory.items import NewRevision, Place, Producer, RevisionRecord
+    from podium.memory.lifecycle.erasure import Receipt
+    from podium.memory.retrieval.search import Hit
     from podium.memory.schedules import ScheduleRecord
+    from podium.memory.store import LinkRecord, TaskMemory
     from podium.orchestrator.client import GoalPlan, Podium
     from podium.orchestrator.compare import Difference
     from podium.orchestrator.controls import Fork
@@ -68,6 +73,15 @@ _HOMES = {
     "Price": "router.types",
     "Resources": "router.types",
     "EventRecord": "memory.events",
+    "TaskMemory": "memory.store",
+    "LinkRecord": "memory.store",
+    "Context": "memory.context.assembly",
+    "Hit": "memory.retrieval.search",
+    "Receipt": "memory.lifecycle.erasure",
+    "RevisionRecord": "memory.items",
+    "NewRevision": "memory.items",
+    "Place": "memory.items",
+    "Producer": "memory.items",
     "ChatRequest": "memory.chat",
     "Chunk": "memory.chat",
     "Completion": "memory.chat",
@@ -88,12 +102,13 @@ _HOMES = {
 }
 
 __all__ = [
-    "BudgetStopped", "ChatRequest", "Chunk", "ClusterError", "Completion", "ConfigError",
-    "ContextTooLong", "Difference", "EventRecord", "Fork", "GoalPlan", "Message", "ModelSpec", "NotFound",
-    "Podium", "PodiumError", "Price", "Problem", "ProviderError", "Replay", "Resources", "Run",
-    "ScheduleRecord", "Settings", "StaleEpoch", "StructuredOutputError", "TaskError", "TaskView", "Tool",
-    "Usage", "UsageError", "WaitingForPerson",
-    "Workflow", "WorkflowError", "__version__", "load_settings", "load_workflow", "tool",
+    "BudgetStopped", "ChatRequest", "Chunk", "ClusterError", "Completion", "ConfigError", "Context",
+    "ContextTooLong", "Difference", "EventRecord", "Fork", "GoalPlan", "Hit", "LinkRecord", "Message",
+    "ModelSpec", "NewRevision", "NotFound", "Place", "Podium", "PodiumError", "Price", "Problem",
+    "Producer", "ProviderError", "Receipt", "Replay", "Resources", "RevisionRecord", "Run",
+    "ScheduleRecord", "Settings", "StaleEpoch", "StructuredOutputError", "TaskError", "TaskMemory",
+    "TaskView", "Tool", "Usage", "UsageError", "WaitingForPerson", "Workflow", "WorkflowError",
+    "__version__", "load_settings", "load_workflow", "tool",
 ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ VERBS = [
     "replay",
     "diff",
     "schedules",
+    "memory",
     "models",
     "up",
     "down",
@@ -40,6 +41,10 @@ VERBS = [
     "doctor",
     "config",
 ]
+MEMORY = (
+    "put", "get", "history", "search", "list", "link", "links", "context", "fork", "diff", "rollback",
+    "retract", "forget", "sweep", "compact", "vacuum", "export", "import",
+)  # fmt: skip
 
 
 def test_published_schema_is_current() -> None:
@@ -77,7 +82,8 @@ def test_help_names_every_verb_and_imports_nothing_heavy(project: Any) -> None:
 def test_every_verb_explains_itself(project: Any, flag: str) -> None:
     from podium.orchestrator.cli.main import execute
 
-    for verb in [*VERBS, "models pull", "models add", "models test", "runs prune", "db check"]:
+    below = ["models pull", "models add", "models test", "runs prune", "db check"]
+    for verb in [*VERBS, *below, *(f"memory {verb}" for verb in MEMORY)]:
         assert execute([*verb.split(), flag]) == 0
 
 

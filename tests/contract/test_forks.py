@@ -13,7 +13,7 @@ from podium.memory.errors import NotFound, UsageError
 from podium.memory.forks import Forked
 from podium.memory.graphs import NewEdge, NewTask
 from podium.memory.items import Place, Producer
-from podium.memory.tables import Branch, Blob, Run, Task
+from podium.memory.tables import Blob, Branch, Run, Task
 from run_rows import new_run, record, task_records, task_states
 from sqlalchemy import func, insert, select, update
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from podium.memory.errors import ConfigError, ContextTooLong, NotFound, ProviderError
 from podium.router.types import ModelSpec, Resources
 from podium.workers.contract import Pool
-from podium.workers.local import LocalPool
-from podium.workers.testing import ECHO, ask, echo_spec
+from podium.workers.host import EngineHost
+from podium.workers.local import Counts, LocalPool
+from podium.workers.testing import ECHO, EchoEngine, ask, echo_spec
 
 LABEL = "run/1 task/a model=echo"
 _numbers = itertools.count()
@@ -223,11 +225,112 @@ async def test_schemas_and_token_limits_reach_the_engine(make_pool: MakePool):
     assert (cut.text, cut.finish_reason) == ("echo: a", "length")
 
 
+async def test_tokens_are_counted_by_a_model_that_is_loaded_for_it_and_is_then_ready(
+    make_pool: MakePool, tmp_path: Path
+):
+    source = tmp_path / "model"
+    spec = spec_of(source=str(source), replicas=2)
+    pool = make_pool(spec)
+    with pytest.raises(ConfigError) as caught:
+        await pool.count(spec.name, ["a"])
+    assert caught.value.mend == f"create {source}"
+    source.touch()
+    assert await pool.count(spec.name, ["one two", "", "one", "one two"]) == [2, 0, 1, 2]
+    assert await pool.count(spec.name, []) == []
+    assert source.read_text() == "load\n"
+    states = [(row.state, row.calls, row.running) for row in await pool.status()]
+    assert states == [("ready", 0, 0), ("stopped", 0, 0)]
+    assert (await pool.generate(spec.name, ask("a"), label=LABEL)).worker == f"{spec.name}:0"
+    assert source.read_text() == "load\n"
+
+
+async def test_counting_takes_no_slot_and_waits_for_no_call(make_pool: MakePool, tmp_path: Path):
+    spec = spec_of(concurrency=1)
+    pool = make_pool(spec)
+    held = tmp_path / "go"
+    sent = asyncio.Event()
+
+    async def tell(worker: str) -> None:
+        sent.set()
+
+    calls = [
+        asyncio.create_task(pool.generate(spec.name, ask(f"!stall {held}"), label=LABEL, on_dispatch=tell)),
+        asyncio.create_task(pool.generate(spec.name, ask("waits"), label=LABEL)),
+    ]
+    await sent.wait()
+    counts = await asyncio.gather(*(pool.count(spec.name, ["w " * n]) for n in range(40)))
+    assert counts == [[n] for n in range(40)]
+    assert not any(call.done() for call in calls)
+    assert not held.exists()
+    held.touch()
+    assert (await calls[0]).text.startswith("echo")
+    assert (await calls[1]).text == "echo: waits"
+
+
+async def test_a_bug_in_a_tokenizer_is_a_provider_error_that_names_it(make_pool: MakePool):
+    spec = spec_of()
+    pool = make_pool(spec)
+    with pytest.raises(ProviderError, match="RuntimeError: broken as the text says"):
+        await pool.count(spec.name, ["a", "!broken"])
+    assert await pool.count(spec.name, ["a"]) == [1]
+
+
+async def test_counts_are_asked_for_once_and_the_one_used_longest_ago_is_forgotten():
+    asked: list[list[str]] = []
+
+    async def ask_lengths(texts: list[str]) -> list[int]:
+        asked.append(texts)
+        return [len(text) for text in texts]
+
+    counts = Counts(kept=2)
+    assert await counts.of("m", ["a", "bb", "a"], ask_lengths) == [1, 2, 1]
+    assert await counts.of("m", ["a"], ask_lengths) == [1]
+    assert await counts.of("other", ["a"], ask_lengths) == [1]
+    assert await counts.of("m", ["a", "bb"], ask_lengths) == [1, 2]
+    assert await counts.of("m", ["x", "yy", "zzz"], ask_lengths) == [1, 2, 3]
+    assert asked == [["a", "bb"], ["a"], ["bb"], ["x", "yy", "zzz"]]
+
+
+class SlowEngine(EchoEngine):
+    """Loads when it is let."""
+
+    go = threading.Event()
+    loads: int = 0
+
+    def load(self) -> None:
+        SlowEngine.loads += 1
+        assert self.go.wait(30)
+        super().load()
+
+
+def create_slow(spec: ModelSpec, home: Path) -> SlowEngine:
+    return SlowEngine(spec)
+
+
+async def test_one_load_serves_those_who_wait_for_it_in_several_event_loops(tmp_path: Path):
+    host = EngineHost(spec_of(), tmp_path, f"{__name__}:create_slow")
+    here = asyncio.create_task(host.count(["a b"]))
+    await asyncio.sleep(0)
+
+    async def elsewhere() -> list[int]:
+        there = asyncio.create_task(host.count(["a b c"]))
+        await asyncio.sleep(0)
+        SlowEngine.go.set()
+        return await asyncio.wait_for(there, 20)
+
+    assert await asyncio.to_thread(lambda: asyncio.run(elsewhere())) == [3]
+    assert await here == [2]
+    assert SlowEngine.loads == 1
+    await host.close()
+
+
 async def test_an_unknown_model_is_not_found_and_the_nearest_named(make_pool: MakePool):
     spec = spec_of()
     pool = make_pool(spec)
     with pytest.raises(NotFound, match=f"did you mean {spec.name}"):
         await pool.generate(spec.name + "x", ask("a"), label=LABEL)
+    with pytest.raises(NotFound, match=f"did you mean {spec.name}"):
+        await pool.count(spec.name + "x", ["a"])
     with pytest.raises(NotFound):
         pool.stream("nothing alike", ask("a"), label=LABEL)
 
@@ -240,6 +343,8 @@ async def test_a_closed_pool_refuses_and_can_be_closed_again(make_pool: MakePool
     with pytest.raises(ProviderError, match="closed") as caught:
         await pool.generate(spec.name, ask("a"), label=LABEL)
     assert not caught.value.sent
+    with pytest.raises(ProviderError, match="closed"):
+        await pool.count(spec.name, ["a"])
     await pool.close()
     assert [row.state for row in await pool.status()] == ["stopped"]
 

@@ -141,6 +141,64 @@ def test_a_stop_string_ends_the_answer(engine: ModelEngine) -> None:
     assert cut.finish_reason == "stop"
 
 
+def test_tokens_are_those_of_the_prompt(engine: ModelEngine) -> None:
+    texts = ["Hello world", "", "Grüße, 東京 😀", "12345", 'a "quoted"\nline', "a <|im_end|> b"]
+    counts = engine.count(texts)
+    assert counts[:2] == [2, 0]
+    assert [engine.count([text]) for text in texts] == [[count] for count in counts]
+    assert engine.count([]) == []
+    assert engine.count(["half \ud83d of a pair"]) == engine.count(["half ? of a pair"])
+    results = engine.generate(
+        [ask(f"{before}", max_tokens=1) for before in ("Read:", *map("Read:{}".format, texts))]
+    )
+    first, *others = [r.usage.input_tokens for r in results if isinstance(r, Completion)]
+    whole = engine.count(["Read:", *map("Read:{}".format, texts)])
+    assert [other - first for other in others] == [count - whole[0] for count in whole[1:]]
+
+
+def test_counting_waits_for_no_generation(engine: ModelEngine) -> None:
+    speaks, ended = threading.Event(), threading.Event()
+
+    def call() -> None:
+        engine.generate([ask("word " * 300, max_tokens=100), ask("Tell me a long story.", max_tokens=300)])
+        ended.set()
+
+    def stream() -> None:
+        engine.stream(ask("Tell me a long story.", max_tokens=300), lambda piece: speaks.set())
+        ended.set()
+
+    callers = [threading.Thread(target=work) for work in (call, stream)]
+    for caller in callers:
+        caller.start()
+    assert speaks.wait(timeout=60)
+    assert engine.count([f"Hello world {n}" for n in range(10)]) == [4] * 10
+    assert not ended.is_set()
+    for caller in callers:
+        caller.join(timeout=120)
+
+
+def test_engines_without_a_tokenizer_count_more_but_not_many_times_more(
+    engine: ModelEngine, home: Path
+) -> None:
+    texts = [
+        "The committee approved the loan on Monday, because the borrower's income had doubled since spring. "
+        * 5,
+        json.dumps(
+            [{"id": n, "amount": n * 1234.5, "date": "2026-03-14", "ok": n % 2 == 0} for n in range(9)]
+        ),
+        " ".join(str(7919 * n) for n in range(1, 60)),
+        "Die Prüfung ergab, dass der Kreditnehmer über ausreichende Sicherheiten verfügt. " * 3,
+        "贷款申请已获批准，借款人拥有足够的抵押品，签署后将支付款项。",
+        "d41d8cd98f00b204e9800998ecf8427e e3b0c44298fc1c149afbf4c8996fb924",
+        "x",
+        "",
+    ]
+    real = engine.count(texts)
+    for kind in ("replay", "openai"):
+        guessed = create_engine(spec(engine=kind), home).count(texts)
+        assert all(r <= g <= 2.5 * r for r, g in zip(real, guessed, strict=True)), (kind, real, guessed)
+
+
 def test_what_a_listener_raises_ends_the_call_and_nothing_else(engine: ModelEngine) -> None:
     def emit(piece: str) -> None:
         raise KeyError(piece)
@@ -185,6 +243,8 @@ def test_close_may_be_called_twice_and_calls_fail_afterwards(home: Path) -> None
     (result,) = made.generate([ask("hi")])
     assert isinstance(result, ProviderError)
     assert not result.sent
+    with pytest.raises(ProviderError, match="not loaded"):
+        made.count(["hi"])
 
 
 def test_a_model_may_be_closed_right_after_its_load(home: Path) -> None:

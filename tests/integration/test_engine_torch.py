@@ -165,6 +165,25 @@ def test_callers_that_wait_together_share_a_batch(tiny: TorchEngine) -> None:
     assert [result.batch_size for result in results] == [3, 3, 3]
 
 
+def test_counting_needs_no_turn_and_adds_no_special_tokens(tiny: TorchEngine) -> None:
+    texts = ["", "abc", "Grüße", "a<|im_end|>", "half \ud83d of a pair"]
+    counts: list[list[int]] = []
+    # the model is held by the stream, whose listener counts from another thread
+    counter = threading.Thread(target=lambda: counts.append(tiny.count(texts)))
+
+    def count_now(piece: str) -> None:
+        if counter.ident is None:
+            counter.start()
+            counter.join(timeout=30)
+
+    tiny.stream(ask("x", max_tokens=4), count_now)
+    # one token a byte, and one for the special token that the text spells
+    assert counts == [[0, 3, 7, 2, 16]]
+    assert tiny.count([]) == []
+    short, long = whole(tiny.generate([ask("x", max_tokens=1), ask("xGrüße", max_tokens=1)]))
+    assert long.usage.input_tokens - short.usage.input_tokens == 7
+
+
 def test_time_over_ends_the_batch() -> None:
     slow = engine_of("tiny-random", timeout=0.001)
     (result,) = slow.generate([ask("x", max_tokens=200)])
@@ -202,6 +221,8 @@ def test_closed_and_wrong_sources(tmp_path: Path) -> None:
     (result,) = made.generate([ask("hi")])
     assert isinstance(result, ProviderError)
     assert not result.sent
+    with pytest.raises(ProviderError, match="not loaded"):
+        made.count(["hi"])
     with pytest.raises(ConfigError, match="cannot load"):
         engine_of(str(tmp_path))
     with pytest.raises(ConfigError, match="neither a pulled model"):
@@ -214,8 +235,12 @@ def test_a_local_folder_is_loaded(tiny: TorchEngine, tmp_path: Path) -> None:
     assert tiny._loaded is not None
     tiny._loaded.model.save_pretrained(tmp_path)
     tiny._loaded.tokenizer.save_pretrained(tmp_path)
+    saved = tmp_path / "tokenizer.json"
+    cut = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    saved.write_text(json.dumps(json.loads(saved.read_text()) | {"truncation": cut}))
     request = ask("the same words", max_tokens=16)
     local = engine_of(str(tmp_path))
+    assert local.count(["the same words"]) == [14]
     assert whole(local.generate([request]))[0].text == whole(tiny.generate([request]))[0].text
     local.close()
 
@@ -233,6 +258,7 @@ def test_smollm2_from_its_gguf(capfd: pytest.CaptureFixture[str]) -> None:
         )
     )
     assert "Paris" in chat.text
+    assert engine.count(["Hello world", ""]) == [2, 0]
     jsonschema.validate(json.loads(data.text), SCHEMA)
     pieces: list[str] = []
     streamed = engine.stream(ask("What is the capital of France?", max_tokens=16), pieces.append)

@@ -140,6 +140,27 @@ async def test_a_worker_that_is_killed_in_the_middle_of_a_stream_comes_back(
     assert (await pool.generate(spec.name, ask("b"), label="a")).text == "echo: b"
 
 
+async def test_a_worker_that_died_counts_when_it_is_back(make_pool: MakePool):
+    spec = spec_of()
+    pool = make_pool(spec)
+    assert await pool.count(spec.name, ["one two"]) == [2]
+    (row,) = await pool.status()
+    assert row.state == "ready"
+    assert row.pid is not None
+    os.kill(row.pid, signal.SIGKILL)
+    assert await pool.count(spec.name, ["one two three"]) == [3]
+    (again,) = await pool.status()
+    assert (again.state, again.calls) == ("ready", 0)
+    assert again.pid != row.pid
+
+
+async def test_counting_where_no_worker_can_be_placed_is_a_cluster_error(make_pool: MakePool, monkeypatch):
+    monkeypatch.setattr(ray_pool, "START_TIMEOUT_S", 0.5)
+    spec = spec_of(resources=Resources(cpus=64))
+    with pytest.raises(ClusterError, match="needs 64 CPUs"):
+        await make_pool(spec).count(spec.name, ["a"])
+
+
 async def test_a_worker_that_hangs_is_restarted(make_pool: MakePool, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(ray_pool, "HUNG_AFTER_S", 0.1)
     spec = spec_of(timeout=1.0, concurrency=1)

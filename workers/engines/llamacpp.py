@@ -2,27 +2,35 @@
 
 The chat template is the model's own, the tokens are counted by llama.cpp, and JSON Schema constrains the
 decoding by a grammar. llama.cpp's server object brings an HTTP port on localhost that cannot be turned off;
-a random key that nobody learns shuts it.
+a random key that nobody but the engine learns shuts it. The engine counts tokens there: xllamacpp has no
+method for it.
 """
 
 from __future__ import annotations
 
+import http.client
 import importlib
+import json
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ...memory.chat import ChatRequest, Completion, Usage
 from ...memory.errors import ConfigError, ProviderError
 from ...router.types import ModelSpec
 from ..models import model_path
-from .common import NativeCalls, bad_schema, not_loaded, options_of, stopped, too_late, too_long
+from .common import NativeCalls, bad_schema, not_loaded, options_of, plain, stopped, too_late, too_long
 
 #: prompt tokens read between two looks at the clock
 _PROMPT_STEP = 256
+#: seconds llama.cpp may take to count; it does so beside the model, in milliseconds
+_COUNT_TIMEOUT_S = 30.0
+#: stands between the texts of one count: no token's number
+_BETWEEN = -1
 
 
 class LlamaCppEngine:
@@ -41,6 +49,7 @@ class LlamaCppEngine:
             spec, threads=max(1, int(spec.resources.cpus)), poll=0, gpu_layers=0, repeat_penalty=1.0
         )
         self._server: Any = None
+        self._key = secrets.token_hex(32)
         self._calls = NativeCalls()
 
     def load(self) -> None:
@@ -79,7 +88,7 @@ class LlamaCppEngine:
         params.verbosity = -1
         params.cache_ram_mib = 0
         params.hostnames = ["127.0.0.1"]
-        params.api_keys = [secrets.token_hex(32)]
+        params.api_keys = [self._key]
         params.ui = False
         params.endpoint_slots = False
         params.endpoint_metrics = True
@@ -95,6 +104,28 @@ class LlamaCppEngine:
     def stream(self, request: ChatRequest, emit: Callable[[str], None]) -> Completion:
         """Pieces come token by token, whole characters only."""
         return self._answer(request, emit, 1)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """All texts in one request; takes none of the slots."""
+        if not texts:
+            return []
+        with self._calls.inside():
+            server = self._server
+            if server is None or self._calls.stopping:
+                raise not_loaded(self.spec)
+            try:
+                tokens = _tokens(server.listening_address, self._key, texts)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise ProviderError(
+                    f"llama.cpp cannot count tokens for model {self.spec.name}: {error}", mend="try again"
+                ) from error
+        counts = [0]
+        for token in tokens:
+            if token == _BETWEEN:
+                counts.append(0)
+            else:
+                counts[-1] += 1
+        return counts
 
     def close(self) -> None:
         """End running calls and free the model; one that does not end in time keeps the memory."""
@@ -127,6 +158,25 @@ class LlamaCppEngine:
                 sent=False,
             ) from error
         return listener.completion(batch_size)
+
+
+def _tokens(address: str, key: str, texts: Sequence[str]) -> list[int]:
+    """The tokens of all texts, with `_BETWEEN` between them. Raises ValueError when they are refused."""
+    content: list[str | int] = [plain(texts[0])]
+    for text in texts[1:]:
+        content += [_BETWEEN, plain(text)]
+    place = urlsplit(address)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=_COUNT_TIMEOUT_S)
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+    try:
+        connection.request("POST", "/tokenize", json.dumps({"content": content}), headers)
+        answer = connection.getresponse()
+        said = answer.read()
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise ValueError(f"{answer.status} {said[:200].decode(errors='replace')}")
+    return json.loads(said)["tokens"]
 
 
 def _body(request: ChatRequest, repeat_penalty: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import openai
 from ...memory.chat import ChatRequest, Completion, Usage
 from ...memory.errors import ConfigError, ContextTooLong, ProviderError
 from ...router.types import ModelSpec
-from .common import bad_schema, not_loaded, options_of, too_late
+from .common import bad_schema, estimated, not_loaded, options_of, too_late
 
 OPENAI_URL = "https://api.openai.com/v1"
 #: ways to ask for JSON, best first: constrained by the schema; constrained to JSON; only asked for
@@ -89,6 +89,10 @@ class OpenAIEngine:
     def stream(self, request: ChatRequest, emit: Callable[[str], None]) -> Completion:
         """Pieces come as the endpoint sends them."""
         return self._call(request, emit, 1)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """An estimate on the high side (`common.estimated`): the protocol has no call for it."""
+        return estimated(texts)
 
     def close(self) -> None:
         """Close the connections."""

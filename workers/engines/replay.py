@@ -28,7 +28,7 @@ from ...memory.chat import ChatRequest, Completion, Message, Usage
 from ...memory.errors import ConfigError, ProviderError
 from ...memory.money import format_usd, parse_usd
 from ...router.types import ModelSpec
-from .common import options_of, too_late, too_long
+from .common import estimated, options_of, too_late, too_long
 
 
 class _Said(BaseModel):
@@ -145,6 +145,10 @@ class ReplayEngine:
         for piece in re.findall(r"\s*\S+|\s+$", checked.text):
             emit(piece)
         return checked
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """An estimate on the high side (`common.estimated`): a recording has no tokenizer."""
+        return estimated(texts)
 
     def close(self) -> None:
         """Forget the rows."""

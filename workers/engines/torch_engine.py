@@ -21,7 +21,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from ...memory.chat import ChatRequest, Completion, Usage
 from ...memory.errors import ConfigError, ProviderError
 from ...router.types import ModelSpec
-from .common import NativeCalls, bad_schema, not_loaded, options_of, stopped, too_late, too_long
+from .common import NativeCalls, bad_schema, not_loaded, options_of, plain, stopped, too_late, too_long
 from .torch_rows import Pieces, Row, Scores, Stops, matcher_of
 from .torch_sources import Loaded, load_source
 
@@ -100,6 +100,16 @@ class TorchEngine:
         if isinstance(result, Exception):
             raise result
         return result
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Waits for no turn: the tokenizer works beside the model."""
+        loaded = self._loaded
+        if loaded is None:
+            raise not_loaded(self.spec)
+        with self._calls.inside():
+            given = [plain(text) for text in texts]
+            ids = loaded.tokenizer(given, add_special_tokens=False)["input_ids"] if given else []
+        return [len(tokens) for tokens in ids]
 
     def close(self) -> None:
         """End running calls and free the weights."""

@@ -59,6 +59,9 @@ def load_source(spec: ModelSpec, home: Path, dtype: torch.dtype, device: str) ->
         raise ConfigError(
             f"model {spec.name} has no fast tokenizer", mend="add a tokenizer.json to its folder"
         )
+    # Settings that its folder brings would be reset by the first call, under another thread's feet.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     eos = _eos(tokenizer, model)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos[0]
     return Loaded(model, tokenizer, eos, pad)

@@ -3,6 +3,10 @@
 A revision's terms are stored in the order of the text (table `term`, column `words`): little-endian uint32,
 one a word, nothing else. Counts, lengths and distances follow from that order, and 100,000 rows load with
 one join of bytes. A hash is the CRC-32 of the stem: the same on every machine and in every version.
+
+Two things that are no words are kept as terms too: whose or what a text is (`Ann: hello`, `city: Rome`: the
+label's words as terms of their own, then `LABEL`, before the words of the text, which hold it again), and
+that it ends as a question (`QUESTION`, after them).
 """
 
 from __future__ import annotations
@@ -22,22 +26,37 @@ LONGEST_TEXT = 8 * LONGEST
 #: remembered words; the memory is emptied when it is full
 _REMEMBERED = 200_000
 
+#: ends the terms of a label
+LABEL = zlib.crc32(b":")
+#: the term of a text that ends as a question
+QUESTION = zlib.crc32(b"?")
+
 _WORD = re.compile(r"[^\W_]+")
 # scripts without spaces: no word ends are known, so pairs of characters stand for words
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]{2,}")
+# up to four words and a colon at the start of the first or second line: the first may be the item's key
+_LABEL = re.compile(r"(?:[^\n]*\n)??[ \t]*([^\W\d_][\w'.-]*(?: [^\W_][\w'.-]*){0,3}):\s")
+# a remark in brackets may follow the question
+_ASKS = re.compile(r"\?[\s\"')]*(?:\[[^\]]*\]\s*)?\Z")
 
-#: English function words and the words that only ask: no evidence for what a text is about
-STOP_WORDS = frozenset(
-    """a about above after again against all also am an and any are aren as at be because been before being
+_STOP = """
+    a about above after again against all also am an and any are aren as at be because been before being
     below between both but by can cannot could couldn d did didn do does doesn doing don down during each
     either else ever every few for from further get gets getting give gives got had hadn has hasn have haven
     having he hence her here hers herself him himself his how however i if in into is isn it its itself just
-    let ll m many may me might mightn more most much must mustn my myself neither no nor not now o of off on
+    let ll m many me might mightn more most much must mustn my myself neither no nor not now o of off on
     once only onto or other our ours ourselves out over own per please re s same shall shan she should
     shouldn since so some such t than that the their theirs them themselves then there these they this those
     though through thus till to too toward towards under until up upon us ve very via was wasn we were weren
     what whatever when whenever where wherever whether which whichever while who whoever whom whose why will
-    with within without won would wouldn yes yet you your yours yourself yourselves""".split()
+    with within without won would wouldn yes yet you your yours yourself yourselves"""
+#: English function words and the words that only ask: no evidence for what a text is about
+STOP_WORDS = frozenset(_STOP.split())
+_TIME_WORDS = """yesterday today tomorrow tonight last next ago week weekend month year day morning evening
+    night monday tuesday wednesday thursday friday saturday sunday january february march april june july
+    august september october november december summer winter spring fall recently soon"""
+_ASKS_TIME = re.compile(
+    r"(?:\w+\W+){0,2}?when\b|.*\b(?:how long|(?:what|which) (?:date|day|month|year|time))\b"
 )
 
 
@@ -60,8 +79,14 @@ def terms(text: str) -> list[int]:
 
 
 def pack(text: str) -> bytes:
-    """What table `term` holds of a text: `terms` as little-endian uint32."""
-    packed = array("I", terms(text))
+    """What table `term` holds of a text; empty when it has no words."""
+    found = terms(text)
+    if found:
+        if label := _LABEL.match(text[:LONGEST_TEXT]):
+            found[:0] = [*(label_term(word) for word in words(label[1])), LABEL]
+        if _ASKS.search(text[-500:]):
+            found.append(QUESTION)
+    packed = array("I", found)
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tobytes()
@@ -78,6 +103,16 @@ def term_of(word: str) -> int:
     return _known[word]
 
 
+def label_term(word: str) -> int:
+    """The hash of a label's word (`ann` in `Ann: hello`)."""
+    return _labels[word]
+
+
+def asks_time(question: str) -> bool:
+    """Whether a question asks when something was, or how long."""
+    return _ASKS_TIME.match(question.lower()) is not None
+
+
 class _Known(dict[str, int]):
     def __missing__(self, word: str) -> int:
         value = zlib.crc32(stem(word).encode())
@@ -85,13 +120,43 @@ class _Known(dict[str, int]):
         return value
 
 
+class _Labels(dict[str, int]):
+    def __missing__(self, word: str) -> int:
+        if len(self) > _REMEMBERED:
+            self.clear()
+        self[word] = value = zlib.crc32(f"{stem(word)}:".encode())
+        return value
+
+
 _known = _Known()
+_labels = _Labels()
 
 
 def _pairs(match: re.Match[str]) -> str:
     text = match[0]
     return " " + " ".join(text[i : i + 2] for i in range(len(text) - 1)) + " "
 
+
+_FORMS = """arise arose arisen|awake awoke|bear bore borne|beat beaten|become became|begin began begun|
+    bend bent|bind bound|bite bit bitten|bleed bled|blow blew blown|break broke broken|breed bred|
+    bring brought|build built|burn burnt|buy bought|catch caught|choose chose chosen|come came|
+    creep crept|deal dealt|dig dug|draw drew drawn|dream dreamt|drink drank drunk|
+    drive drove driven|eat ate eaten|fall fell fallen|feed fed|feel felt|fight fought|find found|
+    flee fled|fly flew flown|forget forgot forgotten|forgive forgave forgiven|freeze froze frozen|
+    give gave given|go went gone|grow grew grown|hang hung|hear heard|hide hid hidden|hold held|
+    keep kept|know knew known|lay laid|lead led|learn learnt|leave left|lend lent|lose lost|
+    make made|mean meant|meet met|pay paid|ride rode ridden|ring rang rung|rise rose risen|
+    run ran|say said|see saw seen|seek sought|sell sold|send sent|shake shook shaken|shine shone|
+    shoot shot|show shown|shrink shrank shrunk|sing sang sung|sink sank sunk|sit sat|sleep slept|
+    slide slid|speak spoke spoken|spend spent|spin spun|stand stood|steal stole stolen|
+    stick stuck|strike struck|sweep swept|swim swam swum|swing swung|take took taken|teach taught|
+    tear tore torn|tell told|think thought|throw threw thrown|understand understood|
+    wake woke woken|wear wore worn|weave wove woven|weep wept|withdraw withdrew withdrawn|
+    write wrote written|child children|foot feet|goose geese|man men|mouse mice|person people|
+    tooth teeth|woman women|wife wives|life lives|knife knives|leaf leaves|half halves|
+    wolf wolves|shelf shelves|analysis analyses|index indices|matrix matrices|vertex vertices|
+    medium media|criterion criteria|good better best|bad worse worst"""
+_IRREGULAR = {form: forms.split()[0] for forms in _FORMS.split("|") for form in forms.split()[1:]}
 
 # Porter's stemmer: (suffix, what replaces it), tried longest first
 _STEP_2 = {
@@ -103,10 +168,11 @@ _STEP_2 = {
 _STEP_3 = {
     "icate": "ic", "ative": "", "alize": "al", "iciti": "ic", "ical": "ic", "ful": "", "ness": "",
 }  # fmt: skip
-_STEP_4 = dict.fromkeys(
-    "al ance ence er ic able ible ant ement ment ent ion ou ism ate iti ous ive ize".split(), ""
-)
-_BY_LENGTH = [sorted(step.items(), key=lambda pair: -len(pair[0])) for step in (_STEP_2, _STEP_3, _STEP_4)]
+_STEP_4 = "al ance ence er ic able ible ant ement ment ent ion ou ism ate iti ous ive ize"
+_BY_LENGTH = [
+    sorted(step.items(), key=lambda pair: -len(pair[0]))
+    for step in (_STEP_2, _STEP_3, dict.fromkeys(_STEP_4.split(), ""))
+]
 _LETTERS = re.compile(r"[a-z]{3,}")
 
 
@@ -114,8 +180,10 @@ def stem(word: str) -> str:
     """The stem of one lower-case word; words of other letters or of one or two letters stay as they are.
 
     Martin F. Porter, "An algorithm for suffix stripping", Program 14(3), 1980, with the author's later
-    changes (`bli`, `logi`): the algorithm of SQLite's `tokenize = porter`.
+    changes (`bli`, `logi`), as SQLite's `tokenize = porter` does it. Irregular forms are stemmed as the word
+    that they are of, which Porter's algorithm does not know.
     """
+    word = _IRREGULAR.get(word, word)
     if _LETTERS.fullmatch(word) is None:
         return word
     word = _past(_plural(word))
@@ -185,3 +253,7 @@ def _end(word: str) -> str:
         if measure > 1 or (measure == 1 and not _closed(word[:-1])):
             word = word[:-1]
     return word[:-1] if word.endswith("ll") and _measure(word[:-1]) > 1 else word
+
+
+#: terms that tell a time
+TIME_TERMS = frozenset(term_of(word) for word in _TIME_WORDS.split())

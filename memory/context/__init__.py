@@ -1,0 +1,1 @@
+"""Context assembly: what of the task memory a task is shown, packed into its budget without a model."""

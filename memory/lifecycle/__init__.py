@@ -1,0 +1,1 @@
+"""Lifecycle: expiry and retention, compaction of old runs, erasure with a receipt."""

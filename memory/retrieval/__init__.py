@@ -1,0 +1,1 @@
+"""Retrieval: full text joined with static embeddings, scanned in this process."""

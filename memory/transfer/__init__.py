@@ -1,0 +1,1 @@
+"""Transfer: task memory as lossless JSONL, out and in."""

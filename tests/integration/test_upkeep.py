@@ -1,0 +1,72 @@
+"""What a serving engine does for the memory: expired items go, old runs become summaries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from podium import Podium, Settings, Workflow
+from podium.memory.items import Place, history
+from podium.memory.store import TaskMemory
+from podium.memory.tables import Run
+from podium.orchestrator.engine import Engine
+from podium.orchestrator.upkeep import DIGEST, look_after
+from podium.workers.local import LocalPool
+from sqlalchemy import update
+
+MakePodium = Callable[..., Podium]
+
+
+@pytest.fixture
+def podium(make_podium: MakePodium, database_url: str) -> Podium:
+    return make_podium(database_url)
+
+
+def old_run(podium: Podium) -> str:
+    flow = Workflow("visit")
+    flow.llm("note", prompt="the boiler was serviced in May")
+    flow.output("note", "note")
+    run = podium.run(flow)
+    long_ago = {"finished_at": time.time() - 40 * 86_400}
+    podium.database.transact(lambda c: c.execute(update(Run).where(Run.id == run.id).values(**long_ago)))
+    return run.id
+
+
+async def look(podium: Podium, pool: LocalPool, tmp_path: Path, **settings: object) -> None:
+    made = Settings.model_validate({"home": tmp_path / "other", **settings})
+    async with Engine(podium.database, pool, tmp_path / "other", policy={}) as engine:
+        await look_after(engine, made)
+    await pool.close()
+
+
+async def test_expired_items_go_and_old_runs_become_summaries(
+    podium: Podium, echo_pool: Callable[..., LocalPool], tmp_path: Path
+) -> None:
+    run_id = old_run(podium)
+    memory = TaskMemory(podium.database, "default")
+    memory.put("parking", "level 3", ttl=0.0001)
+    await look(podium, echo_pool(), tmp_path, memory_days=30, memory_digests="echo")
+    with podium.database.read() as connection:
+        (parking,) = history(connection, Place("default", "tenant", "", "parking")) or [None]
+        (note,) = history(connection, Place("default", "run", run_id, "note"))
+        first, worded = history(connection, Place("default", "workflow", "visit", f"run/{run_id}"))
+    assert parking is None or parking.status == "erased"
+    assert note.status == "erased"
+    assert "boiler" in first.text
+    assert worded.text.startswith("echo: ")
+    assert worded.producer.model == "echo"
+    assert podium.get(run_id).outputs == {"note": "echo: the boiler was serviced in May"}
+    (digest,) = [r for r in podium.runs() if r.workflow == DIGEST]
+    assert digest.cost_nano > 0
+
+
+async def test_nothing_is_compacted_unless_it_is_set(
+    podium: Podium, echo_pool: Callable[..., LocalPool], tmp_path: Path
+) -> None:
+    run_id = old_run(podium)
+    await look(podium, echo_pool(), tmp_path)
+    with podium.database.read() as connection:
+        (note,) = history(connection, Place("default", "run", run_id, "note"))
+    assert note.status == "active"
