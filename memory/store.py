@@ -50,11 +50,17 @@ class TaskMemory:
     Errors of all methods: ConfigError when the database is away, locked, full or damaged.
     """
 
-    def __init__(self, database: Database, tenant: str) -> None:
+    def __init__(self, database: Database, tenant: str, *, receipt_key: str = "") -> None:
+        """
+        Args:
+            receipt_key: `env:NAME` or `file:/path` of the key that receipts are made with; without one, each
+                has a salt of its own.
+        """
         if not tenant:
             raise UsageError("a memory needs a tenant", mend="name one, e.g. 'default'")
         self.database = database
         self.tenant = tenant
+        self.receipt_key = receipt_key
         self._lock = threading.Lock()
         #: what `context` has read
         self._spaces: Workspaces | None = None
@@ -275,10 +281,16 @@ class TaskMemory:
     # -- life and death
 
     def forget(self, subject: str) -> Receipt:
-        """Erase everything about a subject and what was derived from it; the receipt says how much went."""
-        from .lifecycle.erasure import forget
+        """Erase everything about a subject and what was derived from it; the receipt says how much went.
 
-        return forget(self.database, self.tenant, subject)
+        Raises:
+            ConfigError: the key for receipts is not where it should be. Nothing was erased.
+        """
+        from .lifecycle.erasure import forget
+        from .sealing import read_key
+
+        key = read_key(self.receipt_key) if self.receipt_key else None
+        return forget(self.database, self.tenant, subject, key=key)
 
     def sweep(self, now: float | None = None) -> Swept:
         """Erase what has expired at `now` (seconds, UTC)."""

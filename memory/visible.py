@@ -25,8 +25,10 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
 )
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql.functions import GenericFunction
 
 from .items import revisions
@@ -109,7 +111,11 @@ def visible(
         narrow.append(Item.key.in_(sorted(keys)))
     if among is not None:
         narrow.append(_of_revisions(tenant, among, by_key=seen is not None))
-    places = [Item.tenant == tenant] if seen is None else _places(tenant, seen, workflow, task)
+    if seen is not None:
+        places = _places(tenant, seen, workflow, task)
+    else:
+        # by the ids alone, where they are given: an index of items would be walked whole
+        places = [Item.tenant == tenant if among is None else true()]
     # each place with all that narrows it: so the whole index of items is used
     wanted.append(or_(*(and_(place, *narrow) for place in places)))
     for column, values in ((Item.kind, kinds), (Item.scope, scopes)):
@@ -142,9 +148,12 @@ def _moment(tenant: str, as_of: AsOf | None) -> ColumnElement[float]:
 
 def _of_revisions(tenant: str, ids: Collection[int], *, by_key: bool) -> ColumnElement[bool]:
     """Items that have one of these revisions; or its key: a fork's own item comes before its parent's."""
-    column = Item.key if by_key else Item.id
-    of = select(column).join(Revision, Revision.item_id == Item.id).where(Item.tenant == tenant)
-    return column.in_(of.where(Revision.id.in_(sorted(ids))))
+    one = aliased(Revision)
+    of = select(one.item_id).where(one.tenant == tenant, one.id.in_(sorted(ids)))
+    if not by_key:
+        return Revision.item_id.in_(of)
+    named = aliased(Item)
+    return Item.key.in_(select(named.key).where(named.id.in_(of)))
 
 
 def _places(

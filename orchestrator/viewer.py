@@ -48,7 +48,9 @@ class Viewer(ABC):
         if self._memory is None:
             from ..memory.store import TaskMemory
 
-            self._memory = TaskMemory(self.database, self.settings.tenant)
+            self._memory = TaskMemory(
+                self.database, self.settings.tenant, receipt_key=self.settings.memory_receipt_key
+            )
         return self._memory
 
     def get(self, run_id: str) -> Run:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from podium.memory import events, items
 from podium.memory.database import Database
-from podium.memory.errors import NotFound, PodiumError, UsageError
+from podium.memory.errors import ConfigError, NotFound, PodiumError, UsageError
 from podium.memory.items import NewRevision, Place, Producer
+from podium.memory.lifecycle.erasure import is_receipt_for
 from podium.memory.store import TaskMemory
 from podium.memory.tables import Item, Revision, Run, Task
 from run_rows import claimed
@@ -321,3 +322,19 @@ def test_contexts_keep_up_with_the_run(database: Database, memory: TaskMemory) -
     cited = memory.context("r1", "b", 400, ask="hotel").citations
     assert cited
     assert [c.step for c in cited if c.revision is None] in ([], ["inputs"])
+
+
+def test_receipts_are_made_with_the_key_that_is_referred_to(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = TaskMemory(database, "t", receipt_key="env:RECEIPTS")
+    memory.put("deadline", "3 May", subject="harbour")
+    monkeypatch.delenv("RECEIPTS", raising=False)
+    with pytest.raises(ConfigError, match="RECEIPTS"):
+        memory.forget("harbour")
+    assert memory.get("deadline") is not None
+    monkeypatch.setenv("RECEIPTS", "07" * 32)
+    receipt = memory.forget("harbour")
+    assert receipt.salt is None
+    assert is_receipt_for(receipt.subject_hash, "t", "harbour", bytes.fromhex("07" * 32))
+    assert memory.get("deadline") is None

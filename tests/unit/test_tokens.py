@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 from podium.memory.chat import Message
+from podium.memory.retrieval.vectors import default_embedder
 from podium.router.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
 
 if TYPE_CHECKING:
@@ -54,25 +55,25 @@ def test_any_string_is_counted_even_lone_surrogates(text: str) -> None:
     assert estimate <= upper
 
 
+def _counted(text: str) -> int:
+    """Tokens of a real byte-pair tokenizer, the only one that the base install brings."""
+    return len(default_embedder()._tokenizer.encode(text).ids)
+
+
 def test_a_default_system_text_is_inside_the_overhead() -> None:
     """ChatML writes its own system text when the caller gives none."""
-    from podium.agents.similarity import embedder
-
     template = (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
     )
     markers = template.count("<|im")
     words = template.replace("<|im_start|>", "").replace("<|im_end|>", "")
-    written = len(embedder().tokenizer.encode(words).ids)
+    written = _counted(words)
     assert written + markers <= PER_MESSAGE + PER_PROMPT
 
 
 def test_the_estimate_is_close_for_prose() -> None:
-    from podium.agents.similarity import embedder
-
-    model = embedder()
-    counted = len(model.tokenizer.encode(PROSE).ids)
+    counted = _counted(PROSE)
     estimate, _ = estimate_tokens([Message("user", PROSE)])
     assert 0.7 * counted < estimate < 1.5 * counted
 
