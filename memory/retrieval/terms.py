@@ -23,6 +23,9 @@ LONGEST = 16_384
 #: characters of one text that are read for it
 LONGEST_TEXT = 8 * LONGEST
 
+#: a text of so many characters, and of so many a word, is data (base64, keys): nobody finds it by its words
+_DATA, _DATA_A_WORD = 256, 20
+
 #: remembered words; the memory is emptied when it is full
 _REMEMBERED = 200_000
 
@@ -79,8 +82,10 @@ def terms(text: str) -> list[int]:
 
 
 def pack(text: str) -> bytes:
-    """What table `term` holds of a text; empty when it has no words."""
+    """What table `term` holds of a text; empty when it has no words, or is data rather than text."""
     found = terms(text)
+    if _is_data(text[:LONGEST_TEXT], len(found)):
+        return b""
     if found:
         if label := _LABEL.match(text[:LONGEST_TEXT]):
             found[:0] = [*(label_term(word) for word in words(label[1])), LABEL]
@@ -90,6 +95,11 @@ def pack(text: str) -> bytes:
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tobytes()
+
+
+def _is_data(text: str, words: int) -> bool:
+    most = _DATA_A_WORD * words
+    return len(text) >= _DATA and len(text) > most and sum(map(len, text.split())) > most
 
 
 def query_words(text: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import sqlite3
 import struct
 import time
@@ -116,6 +118,14 @@ def test_texts_that_end_as_questions_are_marked(text: str, asks: bool) -> None:
 def test_any_text_can_be_packed(text: str) -> None:
     assert len(pack(text)) % 4 == 0
     assert (pack(text) == b"") == (words(text) == [])
+
+
+def test_data_has_no_words() -> None:
+    data = base64.b64encode(hashlib.shake_256(b"seed").digest(768)).decode()
+    assert pack(data) == b""
+    assert pack(f"The key is {data[:100]}") != b""
+    assert pack(" ".join(["Donaudampfschifffahrt"[:19], "und", "so", "weiter"]) * 20) != b""
+    assert pack("word" + " " * 500 + "another") != b""
 
 
 def test_long_texts_are_cut() -> None:
