@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from podium.memory.retrieval import search as search_module
 from podium.memory.database import Database
 from podium.memory.errors import ConfigError
 from podium.memory.indexing import Indexed, unindex
 from podium.memory.items import NewRevision, Place, Producer, indexed_text, put_many, put_revision
+from podium.memory.retrieval import search as search_module
 from podium.memory.retrieval.search import Searcher, search
 from podium.memory.retrieval.vectors import default_embedder
 from podium.memory.tables import Branch, Embedding, Erasure, Item, Revision, Term

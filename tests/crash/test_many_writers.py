@@ -243,7 +243,7 @@ def test_a_stopped_holder_holds_nobody_up(tmp_path: Path) -> None:
         begin = time.monotonic()
         with gate.hold() as held:
             assert not held
-        assert time.monotonic() - begin < 0.1
+        assert time.monotonic() - begin < LONGEST
         os.kill(other.pid, signal.SIGCONT)
         go(other)
         until = time.monotonic() + 20

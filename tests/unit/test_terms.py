@@ -6,7 +6,6 @@ import base64
 import hashlib
 import sqlite3
 import struct
-import time
 
 import pytest
 from hypothesis import given
@@ -143,16 +142,3 @@ def test_questions_about_time_are_known() -> None:
     assert asks_time("In what year was it?")
     assert asks_time("And for how long?")
     assert not asks_time("What did she say when it was over?")
-
-
-def test_packing_is_fast() -> None:
-    text = ("The quick brown foxes were jumping over lazily sleeping dogs near the old house. " * 13)[:1024]
-    pack(text)
-    best = min(timed(text) for _ in range(200))
-    assert best < 1e-3  # about 5e-5 on a machine that does nothing else
-
-
-def timed(text: str) -> float:
-    start = time.perf_counter()
-    pack(text)
-    return time.perf_counter() - start
