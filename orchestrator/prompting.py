@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..memory import reads
 from ..memory.database import Connection
+from ..memory.errors import PodiumError
 from .context import RunContext, Services
 from .parts import TaskContext
 from .state import Node
@@ -22,6 +24,8 @@ from .tasks import ModelTask
 MOST_ASKED = 8_000
 #: entries of what was left out that are recorded
 MOST_DROPPED = 100
+#: seconds after which a thread that waits for the event loop looks whether there still is one
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,21 @@ def _counter(services: Services, model: str | None) -> Callable[[str], int]:
             return 0
         if text not in known:
             counts = [asyncio.run_coroutine_threadsafe(pool.count(m, [text]), loop) for m in models]
-            known[text] = max(found.result()[0] for found in counts)
+            known[text] = max(counted(found, loop)[0] for found in counts)
         return known[text]
 
     return count
+
+
+def counted(found: Future[list[int]], loop: asyncio.AbstractEventLoop) -> list[int]:
+    """What a pool counted. A pool keeps its own limits; a loop that has ended answers nobody."""
+    while True:
+        try:
+            return found.result(LOOK_S)
+        except TimeoutError:
+            if found.done():
+                raise
+            if not loop.is_running():
+                raise PodiumError(
+                    "the engine ended before a context was put together", mend="resume the run"
+                ) from None
