@@ -43,8 +43,8 @@ class Shown:
 
 
 def context_of(node: Node) -> TaskContext | None:
-    """What a task is shown of the memory: as it says, else as its workflow does. One that is cached says so
-    itself, since its key is made of its prompt alone.
+    """What a task is shown of the memory: as it says, else as its workflow does. One that is cached is
+    shown nothing, since its key is made of its prompt alone.
     """
     spec = node.spec
     if not isinstance(spec, ModelTask):

@@ -140,6 +140,14 @@ class AgentTask(ModelTask):
     #: it has the tools remember, recall and note
     memory: bool = False
 
+    @model_validator(mode="after")
+    def _no_cached_memory(self) -> AgentTask:
+        if self.memory and self.cache is not None:
+            raise wrong(
+                "an agent with a memory acts on it: its output cannot be cached", "leave out cache, or memory"
+            )
+        return self
+
     def templates(self) -> tuple[Any, ...]:
         return (self.agent, self.profile, self.asked)
 

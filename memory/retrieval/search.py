@@ -19,6 +19,7 @@ from ..database import Database
 from ..errors import ConfigError
 from ..hot import run_many
 from ..items import RevisionRecord, indexed_text, records, revisions
+from ..sealing import is_sealed
 from ..tables import Embedding, Erasure, Item, Revision, Term
 from ..visible import AsOf, Seen, chain, visible, workflow_of
 
@@ -156,6 +157,8 @@ class Searcher:
         rows = [*self._late(connection, tenant, state), *new]
         if not rows:
             return {}
+        if is_sealed(connection):
+            rows = _with_words(connection, tenant, rows)
         missing = [row.id for row in rows if row.words and row.vector is None]
         made = self._make(connection, tenant, missing)
         state.stale = True  # if it is cut off in the middle
@@ -264,9 +267,24 @@ def _find(
         looked, wanted = wanted, min(4 * wanted, wanted + _PAGE)
     some = hidden[:_PAGE]
     if some:
-        there = connection.execute(select(func.count()).where(Term.revision_id.in_(some))).scalar_one()
+        kept = select(func.count()).where(Revision.id.in_(some), Revision.status != "erased")
+        there = connection.execute(kept).scalar_one()
         state.stale = there < len(some)
     return hits[:k]
+
+
+def _with_words(connection: Connection, tenant: str, rows: Sequence[Row]) -> list[Row]:
+    """Rows of sealed revisions with their words: those stand in no table, nor will their vectors."""
+    from .terms import pack
+
+    sealed = [row.id for row in rows if row.words is None]
+    words: dict[int, bytes] = {}
+    for start in range(0, len(sealed), _BATCH):
+        some = Revision.id.in_(sealed[start : start + _BATCH])
+        query = revisions().where(Revision.tenant == tenant, Revision.status == "active", some)
+        for one in records(connection, tenant, query):
+            words[one.id] = pack(indexed_text(one.kind, one.key, one.text))
+    return [row._replace(words=words[row.id]) if row.id in words else row for row in rows]
 
 
 def _settle(state: _State, new: Sequence[Row]) -> None:

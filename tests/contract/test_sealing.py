@@ -17,9 +17,10 @@ from podium.memory.items import Place, Producer, RevisionRecord
 from podium.memory.lifecycle.erasure import forget
 from podium.memory.lifecycle.retention import sweep
 from podium.memory.sealing import Sealer, open_bytes, open_text, read_key, seal_bytes, seal_text, use
-from podium.memory.tables import Blob, Revision, Term
+from podium.memory.store import TaskMemory
+from podium.memory.tables import Blob, Embedding, Revision, Term
 from run_rows import claimed, record, succeed, task_records
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 SECRET = "Zwölfbrunn Querstrasse, xylophagous marmalade"
@@ -240,3 +241,20 @@ def test_keys_that_are_none(monkeypatch: pytest.MonkeyPatch, reference: str, val
     assert "00" * 31 not in str(caught.value)
     with pytest.raises(ConfigError, match="32"):
         Sealer(b"short")
+
+
+def test_sealed_memory_is_searched_and_leaves_no_words(opened: Open) -> None:
+    database = opened(KEY)
+    memory = TaskMemory(database, "t")
+    memory.put("boiler", "Halvorsen made the boiler in the cellar", kind="fact")
+    memory.put("roof", "slate, laid in 1911", kind="fact")
+    gone = memory.put("boiler cover", "the boiler is insured", kind="fact")
+    memory.retract("boiler cover")
+    assert next(hit.revision.key for hit in memory.search("who built boilers?")) == "boiler"
+    assert gone.id not in [hit.revision.id for hit in memory.search("boiler insured")]
+    with database.read() as connection:
+        for table in (Term, Embedding):
+            assert connection.execute(select(func.count()).select_from(table)).scalar() == 0
+    database.close()
+    again = TaskMemory(opened(KEY), "t")
+    assert next(hit.revision.key for hit in again.search("slate")) == "roof"

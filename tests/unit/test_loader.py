@@ -54,6 +54,7 @@ CASES: list[tuple[str, str | None, int | None, str, str]] = [
     ("bad_name", "write-brief", 3, "'write-brief' is no name", "write write_brief"),
     ("bad_type", "brief", 5, "'strin' is no type", "did you mean str?"),
     ("context_cache", "brief", 4, "rest on what is remembered", "leave out cache"),
+    ("memory_cache", "find", 3, "cannot be cached", "leave out cache"),
     ("context_key", "brief", 6, "context has no key 'token'", "did you mean tokens?"),
     ("context_small", "brief", 6, "greater than or equal to 16", "16"),
     ("wrong_value", "brief", 5, "retry.attempts should be a valid integer", "whole number"),
