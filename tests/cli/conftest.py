@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.warm import Warm
 from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +103,9 @@ class Project:
         schema = json.loads((ROOT / "docs" / "cli.schema.json").read_text())
         Draft202012Validator({**schema["verbs"][verb], "$defs": schema["$defs"]}).validate(record)
 
+    def warmly(self, warm: Warm) -> WarmProject:
+        return WarmProject(self.folder, self.env, warm)
+
     @property
     def program(self) -> list[str]:
         return PODIUM
@@ -110,6 +115,25 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
+
+
+@dataclass(frozen=True)
+class WarmProject(Project):
+    """The same, with the program forked from a process that has imported it: for tests with many calls."""
+
+    warm: Warm
+
+    def podium(self, *arguments: str, code: int | None = 0, **env: str) -> subprocess.CompletedProcess[str]:
+        done = self.warm.run(arguments, self.folder, self.env | env)
+        assert code is None or done.returncode == code, f"{done.returncode}: {done.stdout}\n{done.stderr}"
+        return done
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    made = Warm()
+    yield made
+    made.close()
 
 
 @pytest.fixture

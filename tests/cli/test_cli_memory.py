@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,11 @@ from terminals import converse
 
 RUN = ("run", "brief.yaml", "-i", "docs=@papers/", "--approve", "publish")
 HARBOUR = "The harbour of Oslo closes at noon."
+
+
+@pytest.fixture
+def project(project: Any, warm: Any) -> Any:
+    return project.warmly(warm)
 
 
 def piped(project: Any, *arguments: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
@@ -276,7 +282,7 @@ def test_export_and_import_are_lossless_and_may_be_repeated(project: Any) -> Non
     project.podium("memory", "put", "harbour", "It closes at one.")
     made = project.json("memory", "export", "all.jsonl", verb="memory export")
     assert made == {"file": "all.jsonl", "revisions": 2}
-    other = type(project)(project.folder, project.env | {"PODIUM_HOME": str(project.folder / "other")})
+    other = replace(project, env=project.env | {"PODIUM_HOME": str(project.folder / "other")})
     assert other.json("memory", "import", "all.jsonl", verb="memory import")["revisions"] == 2
     assert other.json("memory", "import", "all.jsonl", verb="memory import")["revisions"] == 0
     for verb in ("history", "get"):
@@ -285,7 +291,7 @@ def test_export_and_import_are_lossless_and_may_be_repeated(project: Any) -> Non
     sent = project.podium("memory", "export", "-").stdout
     # the first line says when it was written
     assert sent.splitlines()[1:] == (project.folder / "all.jsonl").read_text().splitlines()[1:]
-    third = type(project)(project.folder, project.env | {"PODIUM_HOME": str(project.folder / "third")})
+    third = replace(project, env=project.env | {"PODIUM_HOME": str(project.folder / "third")})
     assert piped(third, "memory", "import", "-", given=sent.encode()).returncode == 0
     assert third.podium("memory", "get", "harbour").stdout == "It closes at one.\n"
     assert "not both" in project.podium("memory", "export", "-", "--json", code=2).stderr
@@ -306,7 +312,7 @@ def test_a_file_that_is_no_export_changes_nothing(project: Any, text: str | None
     good = (project.folder / "good.jsonl").read_text()
     # None: one letter of the value was changed
     project.write("bad.jsonl", text if text is not None else good.replace('"v"', '"w"'))
-    other = type(project)(project.folder, project.env | {"PODIUM_HOME": str(project.folder / "other")})
+    other = replace(project, env=project.env | {"PODIUM_HOME": str(project.folder / "other")})
     found = other.json("memory", "import", "bad.jsonl", verb="error", code=2)["error"]
     assert found["mend"]
     assert other.json("memory", "list", verb="memory list") == {"revisions": []}
