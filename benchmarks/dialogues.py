@@ -1,11 +1,8 @@
 """Self-made dialogues of tasks, to fit the weights of context assembly on: no row of a public split is used.
 
-Branches of one run speak in turn, each about services of its own (a depot, an archive, a greenhouse …):
-someone asks, is asked back, changes his mind, is offered rows of a result, confirms. Every call tells which
-values it needs and which of them were superseded before. Drawn from a seed: the same every time.
-
-`python -m benchmarks.dialogues FILE.jsonl.gz [WORKFLOWS] [BRANCHES] [SEED]` writes runs in the referee's
-format (`context.py`), to look at or to measure on.
+Branches of one run speak in turn, each about services of its own; someone asks, is asked back, changes his
+mind, confirms. `python -m benchmarks.dialogues FILE.jsonl.gz [WORKFLOWS] [BRANCHES] [SEED]` writes runs in
+the referee's format (`context.py`). The same seed gives the same runs.
 """
 
 from __future__ import annotations
@@ -14,90 +11,29 @@ import gzip
 import json
 import random
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: service | searching call | committing call | what a row is called | noun; then its arguments:
-#: name, kind | phrases | questions. `*`: only the committing call takes it
-SERVICES = """
-Depot|FindBay|ReserveBay|bay_name|a loading bay
-site,town|in {};at our {} yard|Which yard should I look at?;In what town do you need it?
-arrival_date,date|on {};arriving {}|What day does the load arrive?;For which date?
-dock_time,time|at {};around {}|At what time should the dock be free?;What time suits you?
-*pallets,number|for {} pallets;{} pallets|How many pallets are there?
-goods,goods|for {};storing {}|What kind of goods is it?
-Archive|SearchBoxes|RequestBox|box_label|a box from the archive
-collection,goods|from the {} collection;about {}|Which collection is it?;What is it about?
-author,person|written by {};by {}|Who wrote it?;Do you know the author?
-*reading_room,room|to the {};in the {}|Which room shall I bring it to?
-*visit_date,date|for {};on {}|When will you come?;What date is your visit?
-Greenhouse|FindBeds|PlantBed|bed_name|a bed in the greenhouse
-crop,crop|for {};to grow {}|What would you like to grow?
-zone,room|in the {};inside the {}|Which part of the house?
-*sowing_date,date|sown on {};starting {}|What day should we sow?;When do you want to begin?
-*rows,number|{} rows;with {} rows|How many rows do you want?
-Survey|ListCrews|SendCrew|crew_name|a survey crew
-start_point,town|from {};leaving from {}|Where do they leave from?;Which place do they start at?
-end_point,town|to {};going to {}|Where are they going?;To which place should they go?
-start_date,date|on {};from {}|When do they leave?;On what day do they start?
-end_date,date|until {};coming back {}|When do they return?;What day should they be back?
-*crew_size,number|{} people;a crew of {}|How many people do you need?
-Workshop|FindMechanic|BookRepair|mechanic_name|someone for a repair
-machine,machine|for my {};to fix a {}|What needs repair?;Which machine is it?
-city,town|in {};near {}|Where are you?;What city are you in?
-*repair_date,date|on {};for {}|What date works?;Which day should they come?
-*repair_time,time|at {};by {}|What time works for you?;At what hour?
-Lab|FindTests|OrderTest|test_name|a laboratory test
-sample_type,crop|on {};of {}|What is the sample?
-lab_location,town|at the lab in {};in {}|Which lab do you prefer?;Where should it be done?
-*contact,person|for {};under the name {}|What name should I put?;Who is the contact?
-*pickup_time,time|picked up at {};at {}|When can we pick it up?;What time should the courier come?
-Build|ListRunners|StartBuild|runner_name|a build machine
-branch,code|of branch {};for {}|Which branch should I build?
-platform,machine|on a {};using the {}|On what should it run?
-*notify,person|and tell {};notify {}|Who should be told?
-*deadline,time|before {};by {}|Until when must it finish?;What time is the limit?
-Studio|FindDesks|RentDesk|desk_name|a desk in the studio
-area,town|in {};around {}|Which area?;In which town?
-desk_type,room|near the {};by the {}|What place in the house do you like?
-*from_date,date|from {};starting {}|From which day?;When would you like to start?
-*seats,number|for {} people;with {} seats|How many seats do you need?
-"""
-SURE = ["Yes.", "Yes, please.", "Yes, that's right.", "Sure, go ahead.", "That works.", "Correct.", "Okay, great.",
-        "Yes, that is fine.", "Sounds good."]  # fmt: skip
-MORE = ["Is there anything else I can do?", "Can I help you with anything else?", "Anything else?"]
-BYE = ["No, that is all. Thank you.", "Thanks, that's it.", "No, thank you.", "That's all I need, thanks."]
-CLOSE = ["Have a good day.", "Goodbye.", "Take care!", "Have a great day!"]
-CHANGED = ["No, {} instead.", "Actually, make it {}.", "Sorry, I meant {}.", "Wait, {} please.", "No, I would rather have it {}.",
-           "I changed my mind, {}.", "Not quite. {} please.", "Could you make that {}?"]  # fmt: skip
-ANSWERS = ["{}.", "{}, please.", "Make it {}.", "It should be {}.", "I would like it {}.", "{} would be best."]
-FAILED = ["Sorry, that did not work.", "I was not able to do that.", "Unfortunately it is not available."]
-DONE = ["It is done.", "Your request has been confirmed.", "That has been booked.", "The order was sent."]
-OPENING = ["I need {}", "I want {}", "Please find me {}", "Can you get me {}", "I'm looking for {}", "Find {}"]
-ENDINGS = ["House", "Point", "Yard", "Line", "Works"]
-ASIDES = {
-    "USER": ["What is the phone number?", "Is it open late and does it have parking?", "My brother told me about it.",
-             "That sounds nice to me.", "I have been waiting for {number} weeks.", "I saw it with {person} last month.",
-             "Tell me whether it is heated, and the contact number.", "How far is it from {town}?", "That is a good one.",
-             "I want to be sure because I plan a visit there.", "Can you check how long the way is?", "Is there a ramp?",
-             "Also, do they take cards?", "It is for a friend of mine.", "We had {goods} there before.", "Does {person} own it?"],
-    "SYSTEM": ["It has {number} floors and a rating of 3.{number}.", "It opened in 19{number}.", "It belongs to {person}.",
-               "The weather there is about {number} degrees with {number} percent chance of rain.", "It costs ${number}.",
-               "It is {number} miles from {town} Central.", "They close at {time}.", "The phone number is 555-01{number}.",
-               "It is known for its {goods}.", "The last visit was on {date}.", "No pets are allowed there.",
-               "You can pay in cash.", "It was named after {town}.", "They have {number} like that in total."],
-}  # fmt: skip
-THERE = {"town": ["there", "in the same town", "there as well"], "date": ["on that day", "the same day"],
-         "person": ["for the same person"], "time": ["at the same time"]}  # fmt: skip
-NUMBERS = "zero one two three four five six seven eight nine ten".split()
-SOUNDS = "ka lo mi ren tor vel sun dar be nor hil fa gre os ta quin ber wal lin ester".split()
-WORDS = {
-    "goods": "copper wire,dried fruit,old maps,steel pipes,glass jars,ship records,paper rolls,wool",
-    "crop": "tomatoes,river water,basil,winter wheat,clay soil,green beans,oak leaves,barley",
-    "room": "north hall,upper gallery,east wing,cellar,map room,glass wing,long table,back office",
-    "machine": "lathe,band saw,tractor,large mill,label printer,pump,arm board,press",
-}
-MONTHS = "January February March April May June July August September October November December".split()
+from benchmarks.dialogue_words import (
+    ANSWERS,
+    ASIDES,
+    BYE,
+    CHANGED,
+    CLOSE,
+    DONE,
+    ENDINGS,
+    FAILED,
+    MONTHS,
+    MORE,
+    NUMBERS,
+    OPENING,
+    SERVICES,
+    SOUNDS,
+    SURE,
+    THERE,
+    WORDS,
+)
 
 
 @dataclass(slots=True)
@@ -106,8 +42,8 @@ class Argument:
 
     name: str
     kind: str
-    phrases: list[str]
-    questions: list[str]
+    phrases: Sequence[str]
+    questions: Sequence[str]
     late: bool
 
 
@@ -128,7 +64,7 @@ class Value:
     """A value: as calls write it, as people say it (several ways)."""
 
     canon: str
-    said: list[str]
+    said: Sequence[str]
 
     @property
     def forms(self) -> list[str]:
@@ -141,7 +77,8 @@ def services() -> list[Service]:
     for line in SERVICES.strip().split("\n"):
         parts = line.split("|")
         if len(parts) == 5:
-            found.append(Service(*parts))
+            name, search, commit, row, noun = parts
+            found.append(Service(name, search, commit, row, noun))
             continue
         name, kind = parts[0].lstrip("*").split(",")
         late = parts[0].startswith("*")
@@ -170,11 +107,16 @@ class Draw:
             hour, minute = dice.randint(1, 12), dice.choice([0, 15, 30, 45])
             late = hour % 12 + 12 * (dice.random() < 0.6)
             half = "pm" if late >= 12 else "am"
-            said = [f"{hour}:{minute:02} {half}", f"{hour} {half}" if not minute else f"{hour}:{minute:02} {half}"]
+            said = [
+                f"{hour}:{minute:02} {half}",
+                f"{hour} {half}" if not minute else f"{hour}:{minute:02} {half}",
+            ]
             return Value(f"{late:02}:{minute:02}", [dice.choice(said), said[0]])
         if kind == "number":
             number = dice.choice([dice.randint(2, 9), dice.randint(10, 40)])
-            return Value(str(number), [NUMBERS[number] if number < 10 and dice.random() < 0.5 else str(number)])
+            return Value(
+                str(number), [NUMBERS[number] if number < 10 and dice.random() < 0.5 else str(number)]
+            )
         if kind == "code":
             code = f"{dice.choice(SOUNDS)}-{dice.randint(10, 999)}"
             return Value(code, [code])
@@ -239,7 +181,9 @@ class Branch:
     def known(self, service: Service, argument: Argument) -> bool:
         return f"{service.name}.{argument.name}" in self.told
 
-    def call(self, service: Service, name: str, wanted: list[Argument], extra: dict[str, Value], result: Any) -> None:
+    def call(
+        self, service: Service, name: str, wanted: list[Argument], extra: dict[str, Value], result: Any
+    ) -> None:
         """A call with what it needs and what was superseded before."""
         needs, stale, pairs = [], [], []
         for argument in wanted:
@@ -317,20 +261,35 @@ class Branch:
             self.call(service, service.search, early, {}, rows)
             if rows:
                 break
-            self.system(self.dice.choice(["I found nothing like that. ", *[f + " " for f in FAILED]]) + "Should I try something else?")
+            self.system(
+                self.dice.choice(["I found nothing like that. ", *[f + " " for f in FAILED]])
+                + "Should I try something else?"
+            )
             changed = self.dice.choice(early)
             self.user(self.dice.choice(CHANGED).format(self.phrase(service, changed, again=True)))
         for at, row in enumerate(rows):
             name = row[service.row]
             self.told.setdefault(f"{service.name}.{service.row}", []).append(Value(name, [name]))
-            self.system(self.dice.choice(["How about {}?", "I found {}. Shall I take it?", "There is {} at $%s." % row["price"],
-                                          "{} is free, would you like that?"]).format(name))  # fmt: skip
+            self.system(
+                self.dice.choice(
+                    [
+                        "How about {}?",
+                        "I found {}. Shall I take it?",
+                        f"There is {{}} at ${row['price']}.",
+                        "{} is free, would you like that?",
+                    ]
+                ).format(name)
+            )
             if self.dice.random() < 0.25:
                 self.user("What is the address?" if self.dice.random() < 0.5 else "How much does it cost?")
                 self.system(f"It is at {row['address']} and costs ${row['price']}.")
             if at == len(rows) - 1 or self.dice.random() < 0.6:
                 break
-            self.user(self.dice.choice(["What else do you have?", "Is there another one?", "No, show me something else."]))
+            self.user(
+                self.dice.choice(
+                    ["What else do you have?", "Is there another one?", "No, show me something else."]
+                )
+            )
         self.chat()
         self.user(self.dice.choice(SURE))
 
@@ -342,20 +301,42 @@ class Branch:
         name = self.told[f"{service.name}.{service.row}"][-1]
         for attempt in range(3):
             said = ", ".join(self.phrase(service, a) for a in wanted)
-            self.system(self.dice.choice(["Please confirm: {} {}.", "So that is {} {}, right?", "You want {} {}. Is this correct?"])
-                        .format(name.canon, said))  # fmt: skip
+            self.system(
+                self.dice.choice(
+                    ["Please confirm: {} {}.", "So that is {} {}, right?", "You want {} {}. Is this correct?"]
+                ).format(name.canon, said)
+            )
             if self.dice.random() < 0.25 and attempt < 2:
-                self.user(self.dice.choice(CHANGED).format(self.phrase(service, self.dice.choice(wanted), again=True)))
+                self.user(
+                    self.dice.choice(CHANGED).format(
+                        self.phrase(service, self.dice.choice(wanted), again=True)
+                    )
+                )
                 continue
             self.user(self.dice.choice(SURE))
-            self.call(service, service.commit, wanted, {service.row: name}, self.rows(service, 1)[0] | {service.row: name.canon})
+            self.call(
+                service,
+                service.commit,
+                wanted,
+                {service.row: name},
+                self.rows(service, 1)[0] | {service.row: name.canon},
+            )
             if self.dice.random() < 0.8 or attempt == 2:
-                self.system(self.dice.choice(DONE) + (" " + self.dice.choice(MORE) if self.dice.random() < 0.5 else ""))
+                self.system(
+                    self.dice.choice(DONE)
+                    + (" " + self.dice.choice(MORE) if self.dice.random() < 0.5 else "")
+                )
                 return
             other = self.phrase(service, self.dice.choice(late), again=True)
             self.system(f"{self.dice.choice(FAILED)} What about {other}?")
             self.user(self.dice.choice(SURE))
-            self.call(service, service.commit, wanted, {service.row: name}, self.rows(service, 1)[0] | {service.row: name.canon})
+            self.call(
+                service,
+                service.commit,
+                wanted,
+                {service.row: name},
+                self.rows(service, 1)[0] | {service.row: name.canon},
+            )
             self.system(self.dice.choice(DONE))
             return
 
@@ -388,8 +369,20 @@ def run(seed: int, branches: int) -> dict[str, Any]:
         parents = [last[at]] if at in last else []
         heard = " ".join(s["text"].lower() for s in shown)
         stale = [f | {"values": [v for v in f["values"] if v.lower() in heard]} for f in stale]
-        steps.append({"id": name, "branch": f"b{at}", "parents": parents, "kind": "turn", "text": text, "writes": [],
-                      "ask": ask, "needs": needs, "stale": [f for f in stale if f["values"]], "had": had})  # fmt: skip
+        steps.append(
+            {
+                "id": name,
+                "branch": f"b{at}",
+                "parents": parents,
+                "kind": "turn",
+                "text": text,
+                "writes": [],
+                "ask": ask,
+                "needs": needs,
+                "stale": [f for f in stale if f["values"]],
+                "had": had,
+            }
+        )
         last[at] = name
     return {"id": f"made-{seed}", "source": f"made/{branches}", "steps": steps}
 

@@ -208,8 +208,9 @@ def link(connection: Connection, tenant: str, src: int, dst: int, kind: LinkKind
 
 def revisions() -> Select[Any]:
     """The columns that `records` wants, of all revisions: narrow it down."""
-    columns: list[Any] = [Item.key, Item.kind, Item.scope, Item.scope_id, Item.subject, Item.expires_at]
-    return select(Revision, *columns).join(Item, Item.id == Revision.item_id)
+    columns = (Item.key, Item.kind, Item.scope, Item.scope_id, Item.subject, Item.expires_at)
+    query: Any = select(Revision, *columns)
+    return query.join(Item, Item.id == Revision.item_id)
 
 
 def records(connection: Connection, tenant: str, query: Select[Any]) -> list[RevisionRecord]:

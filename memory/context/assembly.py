@@ -76,6 +76,7 @@ class Piece:
 class Citation:
     """What a mark such as `[12]` in a context's text stands for."""
 
+    #: the revision's id; 0: it has no revision, its mark in the text is a name (`[inputs]`)
     mark: int
     step: str
     revision: int | None
@@ -109,7 +110,7 @@ class Workspace:
 
     Args:
         marks: each line ends in a short citation mark, `[12]` (the mark of a `Citation`: the revision's id,
-            or a running number where a step has none).
+            or the step's own where it has none, `[inputs]`: never a number).
         fenced: instructions and untrusted content are put into two sections apart.
         embed: texts -> one vector each (numpy rows); static vectors help to find sources that were not
             declared. Without it words alone are compared.
@@ -176,13 +177,13 @@ class Workspace:
             else:
                 left -= sizes.of(slot, kept.text, kept.step, True)
                 first.append((kept, slot))
-        shown = {(p.step, p.text) for p, _ in first}
+        shown = {p.step for p, slot in first if p.form == "raw"}
         trusted = {at for at, n in enumerate(nodes) if self._steps[n.id].trusted or n.id == step_id}
         packed = pack(made, nodes, left, lambda e, new: sizes.of(e.slot, e.text, nodes[e.at].id, new))
         chosen = [
             (self._piece(nodes[e.at].id, e.text, e.form), e.slot)
             for e in packed.shown
-            if e.at not in trusted and (nodes[e.at].id, e.text) not in shown
+            if e.at not in trusted and (e.slot or nodes[e.at].id not in shown)
         ]
         dropped += [
             self._dropped(nodes[e.at].id, why, e.text) for e, why in packed.left_out if e.at not in trusted
@@ -243,19 +244,19 @@ class Workspace:
             dropped.insert(0, Dropped(piece.step, piece.revision, "budget", piece.text[:HEAD]))
         if count(text) > budget:
             return Context("", (), tuple(dropped))
-        cited = tuple(Citation(self._mark(p.step), p.step, p.revision) for p, _ in chosen)
+        cited = tuple(Citation(p.revision or 0, p.step, p.revision) for p, _ in chosen)
         return Context(text, cited, tuple(dropped), tuple(p for p, _ in chosen))
 
     def _part(self, made: Plan, piece: Piece, slot: str) -> Part:
         between = " " if made.many.get(slot, 1) > 1 else "|"
         return Part(slot, piece.text, self._mark(piece.step), piece.trusted, between)
 
-    def _mark(self, step_id: str) -> int:
+    def _mark(self, step_id: str) -> int | str:
         step = self._steps[step_id]
         if step.revision is not None:
             return step.revision
-        place = self._threads.place.get(step_id)
-        return place + 1 if place is not None else len(self._threads.nodes) + self._notes.index(step) + 1
+        name = "".join(c if c.isalnum() or c in "._-:/" else "_" for c in step_id)
+        return f"step_{name}" if not name or name.isdigit() else name
 
     def _piece(self, step_id: str, text: str, form: str) -> Piece:
         step = self._steps[step_id]
@@ -281,7 +282,7 @@ class Workspace:
 class _Sizes:
     """Tokens of pieces as they will be rendered; each text is counted once."""
 
-    def __init__(self, count: Callable[[str], int], mark: Callable[[str], int] | None) -> None:
+    def __init__(self, count: Callable[[str], int], mark: Callable[[str], int | str] | None) -> None:
         self._count, self._mark, self._seen = count, mark, {}
 
     def of(self, slot: str, text: str, step: str, new: bool) -> int:

@@ -129,8 +129,8 @@ def asked(ask: str) -> Ask:
 _KEY_KINDS = {
     "date": "date day days dates deadline birthday dob",
     "time": "time times hour clock at",
-    "number": "number count amount num size total quantity people persons score age year price cost fee balance "
-    "rate distance limit max min group temperature percent weight height width length",
+    "number": "number count amount num size total quantity people persons score age year price cost fee "
+    "balance rate distance limit max min group temperature percent weight height width length",
     "email": "email mail",
     "phone": "phone telephone mobile fax",
     "url": "url link website uri href",

@@ -81,7 +81,13 @@ def extract(value: Any, text: str, writes: Sequence[tuple[str, Any]] | None = No
         At most 2,000 facts in the order in which they are stated, each (key, value) once.
     """
     found: dict[tuple[str, str, str], Fact] = {}
+    typed: set[tuple[str, str]] = set()
     for fact in _all(value, text[:LOOKED_AT], writes or ()):
+        said = (fact.key, str(fact.value).lower())
+        if isinstance(fact.value, str) and said in typed:
+            continue  # the text writes what is a typed value already: `open: true`, `guests: 4`
+        if not isinstance(fact.value, str):
+            typed.add(said)
         found.setdefault((fact.key, type(fact.value).__name__, str(fact.value)), fact)
         if len(found) >= MOST:
             break

@@ -123,12 +123,17 @@ def _spans(body: str) -> list[Span]:
 
 def _typed(made: tuple[Call, ...], writes: tuple[tuple[str, Any], ...] | None) -> tuple[tuple[str, str], ...]:
     if writes is not None:
-        return tuple((str(k), str(v)) for k, v in writes)
+        return tuple((str(k), _written(v)) for k, v in writes)
     found = []
     for call in made:
         rows = call.result[:ROWS] if isinstance(call.result, list) else call.result
-        found += [(path, str(v)) for path, v in fields(rows)]
+        found += [(path, _written(v)) for path, v in fields(rows)]
     return tuple(found)
+
+
+def _written(value: Any) -> str:
+    """A scalar as texts write it: truth values as in JSON."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def node(at: int, step_id: str, text: str, writes: tuple[tuple[str, Any], ...] | None) -> Node:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .calls import Ask, asked, words
+from .fills import Fill, fills
 from .logit import softmax, weigh
 from .nodes import Node
-from .fills import Fill, fills
 from .slots import Known, Slot, slot
 from .sources import cosine
-from .threads import Threads
+from .threads import TAILS, Threads
 from .values import FUNCTION_WORDS
 from .weights import ASKS
 
@@ -23,6 +23,8 @@ LOOKED = 12
 LINE = 40
 #: choices of an argument that are kept
 CHOICES = 32
+#: what nearness in meaning counts for against all words of an ask
+NEAR = 0.25
 #: values are left out as superseded where the thread is the own one with more than this chance
 SURE = 0.5
 
@@ -50,6 +52,8 @@ class Choice:
     best: bool = False
     #: every form in which it is stated
     texts: tuple[str, ...] = ()
+    #: stated typed, by the argument's own key
+    certain: bool = False
 
 
 @dataclass(slots=True)
@@ -66,6 +70,8 @@ class Plan:
     chance: dict[int, float] = field(default_factory=dict)
     #: content words of the ask
     words: frozenset[str] = frozenset()
+    #: position -> how much of what the ask says in plain words a step has in common with it, 0 to 1
+    relevance: dict[int, float] = field(default_factory=dict)
     #: declared ancestors
     certain: frozenset[int] = frozenset()
 
@@ -95,6 +101,8 @@ def plan(threads: Threads, known: Known, parents: Sequence[str], ask: str, vecto
     for line in made.lines:
         for step in line.steps:
             made.chance[step.at] = max(made.chance.get(step.at, 0.0), line.chance)
+    if not slots and not want.counted:
+        made.relevance = relevance(threads, made, vector)
     for many, ending in want.counted:
         made.many[ending] = many
         made.choices[ending] = _files(made, many, ending, declared)
@@ -112,7 +120,8 @@ def _declared(threads: Threads, made: Plan, declared: list[int]) -> None:
     nodes = threads.nodes
     heads = [at for at in certain if not nodes[at].parents and threads.guesses.get(at)]
     if not heads:
-        made.lines.append(Line(tuple(nodes[at] for at in certain[: 2 * LINE]), 1.0))
+        looked = certain[: 2 * LINE] if made.ask.slots or made.ask.counted else certain
+        made.lines.append(Line(tuple(nodes[at] for at in looked), 1.0))
         return
     head = max(heads)
     for parent, chance in threads.guesses[head]:
@@ -125,7 +134,7 @@ def _declared(threads: Threads, made: Plan, declared: list[int]) -> None:
 
 def _guessed(threads: Threads, made: Plan, slots: list[Slot], vector: object) -> list[list[list[Fill]]]:
     """Threads that an ask without declared parents may go on, and their candidates."""
-    tails = sorted(threads.tails, reverse=True)
+    tails = sorted(threads.tails, reverse=True)[:TAILS]
     quick = {at: weigh(ask_evidence(threads, made.ask, at, vector), ASKS) for at in tails}
     tails = sorted(tails, key=lambda at: (-quick[at], -at))[:LOOKED]
     lines = [tuple(threads.nodes[i] for i in threads.line(at, LINE)) for at in tails]
@@ -136,6 +145,18 @@ def _guessed(threads: Threads, made: Plan, slots: list[Slot], vector: object) ->
     if scores:
         for line, chance in zip(lines, softmax(scores), strict=True):
             made.lines.append(Line(line, chance))
+    return found
+
+
+def relevance(threads: Threads, made: Plan, vector: object) -> dict[int, float]:
+    """What the steps in view have in common with an ask in plain words: its rare words, and its meaning."""
+    rare = threads.rarity.of(made.words)
+    whole = sum(rare.values())
+    found = {}
+    for at in made.chance:
+        step = threads.nodes[at]
+        said = sum(rare[w] for w in made.words & step.words if w in rare) / whole if whole else 0.0
+        found[at] = said + NEAR * max(0.0, cosine(vector, step.vector))
     return found
 
 
@@ -204,6 +225,7 @@ def _choices(offers: list[tuple[float, list[Fill]]]) -> list[Choice]:
             total[k][1],
             not rank,
             tuple(sorted(texts[k])),
+            shown[k].certain,
         )
         for rank, k in enumerate(ranked[:CHOICES])
     ]

@@ -18,7 +18,7 @@ class Part:
     #: argument ("": words)
     slot: str
     text: str
-    mark: int
+    mark: int | str
     trusted: bool = False
     #: values of one argument stand in one line, with this between them
     between: str = "|"
@@ -45,7 +45,7 @@ def lines(parts: Sequence[Part], marks: bool) -> list[str]:
     return found + words
 
 
-def _marked(text: str, marks: Sequence[int]) -> str:
+def _marked(text: str, marks: Sequence[int | str]) -> str:
     """A text with the marks at the end of each of its lines."""
     end = "".join(f"[{m}]" for m in dict.fromkeys(marks))
     return "\n".join(f"{line} {end}" if line.strip() else line for line in text.split("\n"))

@@ -110,7 +110,6 @@ class Known:
             return {"known_field": 1.0}
         return {"known_kin" if seen & want.words else "known_other": 1.0}
 
-
     def likeness(self, want: Slot, kind: str) -> float:
         """How much more (or less) often than by chance values of the argument were of this sort, -1 to 1."""
         seen = self.sorts.get(want.name.lower())
@@ -120,6 +119,7 @@ class Known:
         return (2 * like - total) / (total + 1)
 
 
+_INDEX = re.compile(r"\[[^\]]*\]")
 #: kinds that are one sort: a name may be written small, a price is a number
 _SORTS = {"text": "name", "quote": "name", "money": "number"}
 
@@ -133,6 +133,7 @@ def sort_of(value: str) -> str:
     return _SORTS.get(kind, kind)
 
 
+@lru_cache(maxsize=32768)
 def plain(value: str) -> tuple:
     """A value as a row of words, the form in which values are compared across steps."""
     return norm("", value)
@@ -151,8 +152,8 @@ def service(call: str) -> str:
 
 
 def last_part(path: str) -> str:
-    """`hotel.rooms[0].price` -> `price`."""
-    return path.rsplit(".", 1)[-1].split("[")[0]
+    """`hotel.rooms[0].price` -> `price`; of a list's entry the list: `sums[0]` -> `sums`, `[0]` -> ``."""
+    return _INDEX.sub("", path).rstrip(".").rsplit(".", 1)[-1]
 
 
 def _of_call(want: Slot, key: str, result: bool) -> dict[str, float] | None:
@@ -206,8 +207,10 @@ def _of_span(want: Slot, span: Span) -> dict[str, float]:
     return found
 
 
-_BEGINS = frozenset("start begin from departure leaving origin source first min in".split())
-_ENDS = frozenset("end till until to return arrival destination last max out".split())
+_BEGINS = frozenset(
+    ["start", "begin", "from", "departure", "leaving", "origin", "source", "first", "min", "in"]
+)
+_ENDS = frozenset(["end", "till", "until", "to", "return", "arrival", "destination", "last", "max", "out"])
 
 
 def _in_order(want: Slot, span: Span, spans: Sequence[Span], nth: int) -> dict[str, float]:
@@ -285,6 +288,8 @@ def _of_turn(want: Slot, thread: Sequence[Node], turn: int) -> dict[str, float]:
         found["asked_other"] = 1.0
     if step.role == "asker" and "no" in step.acts:
         found["corrects"] = 1.0
+    if step.role == "replier":
+        found |= {f"by_{act}": 1.0 for act in step.acts if act in ("confirm", "success", "failure", "found")}
     if turn and step.role == "replier":
         found |= {f"then_{act}": 1.0 for act in thread[turn - 1].acts if act in ("yes", "no")}
     return found
@@ -293,7 +298,7 @@ def _of_turn(want: Slot, thread: Sequence[Node], turn: int) -> dict[str, float]:
 def _named(
     want: Slot, step: Node, named: Mapping[str, Candidate], base: dict[str, float], seen: set[str]
 ) -> list[Candidate]:
-    """Values that stood under the argument's own name before and are said again, however the words are cut."""
+    """Values that stood under the argument's own name before and are said again, in whatever span."""
     found = []
     for text, c in named.items():
         if text not in seen and text in step.low and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", step.low):
@@ -329,6 +334,4 @@ def _spoken(want: Slot, step: Node, span: Span, nth: int, base: dict[str, float]
 def _said(text: str, later: Sequence[Node]) -> int:
     """How many steps after it was stated a value is said in words (0: never)."""
     low = text.lower()
-    return next(
-        (n for n, step in enumerate(reversed(later), 1) if step.spans and low in step.low), 0
-    )
+    return next((n for n, step in enumerate(reversed(later), 1) if step.spans and low in step.low), 0)

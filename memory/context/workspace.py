@@ -25,7 +25,7 @@ from ..items import RevisionRecord
 from ..tables import Branch, Edge, Item, Link, Revision, Run
 from ..texts import text_of, token_estimate
 from ..visible import chain, visible
-from .assembly import Citation, Context, Piece, Step, Workspace
+from .assembly import Citation, Context, Need, Piece, Step, Workspace
 from .facts import extract
 
 #: runs whose workspaces are kept
@@ -38,6 +38,8 @@ INPUTS = "inputs"
 SHARED = 1 / 8
 #: items of the workflow and the tenant that are looked at
 SHARED_HITS = 8
+#: tokens of a citation mark, about
+MARK = 4
 #: seconds by which a transaction of Postgres may come later than one with a greater id
 LATE = 60.0
 
@@ -69,7 +71,8 @@ class Workspaces:
                 loaded.catch_up(connection)
             parents = loaded.parents_of(task)
             left = budget - (count(shared.text + "\n\n") if shared.text else 0)
-            made = loaded.workspace.context(task, parents, ask, max(0, left), count)
+            needed = loaded.needed_by(task, max(0, left), count)
+            made = loaded.workspace.context(task, parents, ask, max(0, left), count, needed=needed)
         return _joined(made, shared, budget, count)
 
     def _loaded(self, run_id: str) -> _Loaded:
@@ -143,6 +146,18 @@ class _Loaded:
                     todo.append(parent)
         later = [step for one in sorted(seen) for step in self.after.get(one, ())]
         return (*(direct or (INPUTS,)), *later, *self.after.get(f"task:{task}", ()))
+
+    def needed_by(self, task: str, budget: int, count: Callable[[str], int]) -> list[Need]:
+        """Outputs that the task takes directly come first and whole, as far as half the budget goes."""
+        found: list[Need] = []
+        left = budget // 2
+        for source in self.edges.get(task, ()):
+            record = self.records.get(("", source))
+            size = count(record.text) + MARK if record is not None else 0
+            if record is not None and size <= left:
+                left -= size
+                found.append(Need(source))
+        return found
 
     def catch_up(self, connection: Connection) -> None:
         """Read what is new; everything again where something that was read is so no more."""

@@ -51,7 +51,7 @@ def explain(made: Context, tokens: int, budget: int) -> None:
     note(f"about {tokens} of {budget} tokens, {len(made.citations)} citations, {len(made.dropped)} left out")
     for cited in made.citations:
         where = "no revision" if cited.revision is None else f"revision {cited.revision}"
-        note(f"  [{cited.mark}] {cited.step}, {where}")
+        note(f"  [{cited.mark or cited.step}] {cited.step}, {where}")
     for gone in made.dropped:
         number = "" if gone.revision is None else f" [{gone.revision}]"
         note(f"  left out: {gone.step}{number}, {gone.reason}: {short(gone.text, SHOWN)}")

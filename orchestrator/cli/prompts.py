@@ -89,7 +89,7 @@ def _tell_sources(prompt: PromptOut) -> None:
     if prompt.context_tokens is None:
         return
     note(f"\n{prompt.context_tokens} tokens of it come from memory:")
-    cited = [[f"[{c.mark}]", c.step, str(c.revision or "-")] for c in prompt.citations]
+    cited = [[f"[{c.mark or c.step}]", c.step, str(c.revision or "-")] for c in prompt.citations]
     table(["mark", "from", "revision"], cited, err=True, right="revision")
     if prompt.dropped:
         note("\nLeft out:")

@@ -78,13 +78,12 @@ def test_what_does_not_fit_is_named_with_the_reason(podium: Podium) -> None:
 def test_the_workflow_says_how_much_and_a_task_says_what_for(podium: Podium) -> None:
     wf = visits("Open up.", days=12, context={"tokens": 60, "ask": "door code of guest number 2"})
     wf.context = 500
-    wf.llm("other", prompt="Say something of door code 2.", needs=["visit11"])
+    wf.llm("other", prompt="Say something of guest number 2.", needs=["visit11"])
     wf.output("other", "other")
     run = podium.run(wf)
     assert context_of(run)["tokens"] <= 60
     assert "door15838" in context_of(run)["text"]
-    asked, given = context_of(run, "other"), context_of(run)
-    assert len(asked["citations"]) > len(given["citations"])
+    assert "guest number 2 " in context_of(run, "other")["text"]
 
 
 def test_without_context_the_prompt_is_the_prompt(podium: Podium) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,20 @@ def tokens(text: str) -> int:
 
 #: counters of very different sorts; one does not add up over parts
 COUNTERS: list[Callable[[str], int]] = [tokens, len, lambda t: len(t) // 4, lambda t: len(t.split()) ** 2]
+DISHES = [
+    "soup",
+    "steak",
+    "salad",
+    "curry",
+    "noodles",
+    "risotto",
+    "tacos",
+    "trout",
+    "pie",
+    "ramen",
+    "gnocchi",
+    "burger",
+]
 ASK = "Call Hotels.Reserve with city, date"
 TALK = [
     Step("s0", "USER: I want a hotel in Oslo on the 4th of March please", revision=10),
@@ -94,6 +109,78 @@ def test_an_ask_in_plain_words_gets_the_newest_typed_values() -> None:
     text = made.context("x", ["b"], "Write the offer", 60, tokens).text
     assert "price: 7" in text
     assert "price: 5" not in text
+
+
+def orders(embed: Any = None) -> Workspace:
+    made = Workspace(marks=True, embed=embed)
+    made.add(Step("inputs", "party: 64\nopen: true", writes=(("party", 64), ("open", True))))
+    for n in range(64):
+        said = f"Guest number {n} ordered {DISHES[n % 12]} with side {n + 100}."
+        parents = (f"order_{n - 1}" if n else "inputs",)
+        writes = (("guest", n), ("dish", DISHES[n % 12]), ("side", n + 100))
+        made.add(Step(f"order_{n}", said, parents, writes=writes, revision=n + 1))
+    return made
+
+
+@pytest.mark.parametrize("guest", [0, 9, 31, 62])
+@pytest.mark.parametrize("budget", [20, 60, 400])
+def test_an_ask_in_plain_words_gets_what_it_asks_for_first(guest: int, budget: int) -> None:
+    made = orders().context("x", ["order_63"], f"What did guest number {guest} order?", budget, tokens)
+    assert made.text.split("\n")[0].startswith(f"Guest number {guest} ordered"), made.text
+
+
+def test_recency_breaks_ties_of_relevance() -> None:
+    made = orders().context("x", ["order_63"], "Say something nice", 40, tokens)
+    assert made.text.startswith("Guest number 63 ")
+
+
+def test_no_step_is_shown_twice() -> None:
+    for ask in ("What did guest number 9 order?", "", "Call f with dish, side"):
+        made = orders().context("x", ["order_63"], ask, 300, tokens, needed=[Need("order_63")])
+        lines = [re.sub(r" \[.*", "", line) for line in made.text.split("\n")]
+        assert len(lines) == len(set(lines)), lines
+        told = [p.step for p in made.pieces if p.form == "raw"]
+        assert len(told) == len(set(told)), told
+
+
+def test_a_truth_value_is_stated_once_and_a_step_without_revision_has_no_number() -> None:
+    made = orders().context("x", ["inputs"], "Is the place open?", 60, tokens)
+    assert len(re.findall("open", made.text, re.IGNORECASE)) == 1
+    assert all(line.endswith(" [inputs]") for line in made.text.split("\n")), made.text
+    assert [c.mark for c in made.citations] == [0]
+
+
+def test_entries_of_a_list_have_the_name_of_the_list() -> None:
+    made = Workspace()
+    made.add(Step("a", "done", writes=(("sums.[0]", 4), ("sums[1]", 5), ("[0]", 6))))
+    assert made.context("x", ["a"], "", 60, tokens).text.split("\n")[-1] == "sums: 4, sums: 5, 6"
+
+
+def test_a_superseded_value_is_cut_out_of_the_words_around_it() -> None:
+    talk = [
+        Step("s0", "USER: I need a desk in Portmare for the 4th of March."),
+        Step("s1", "SYSTEM: Please confirm: a desk in Portmare on March 4th.", ("s0",)),
+        Step("s2", "USER: No, in Velsun instead.", ("s1",)),
+        Step("s3", "SYSTEM: Please confirm: a desk in Velsun on March 4th.", ("s2",)),
+        Step("s4", "USER: Yes, that is right.", ("s3",)),
+    ]
+    made = workspace(steps=talk).context("x", ["s4"], "Call Desks.Rent with city, date", 256, tokens)
+    assert "city: Velsun" in made.text
+    assert "Portmare" not in made.text
+    assert "March 4th" in made.text
+    assert ("s1", "superseded") in {(d.step, d.reason) for d in made.dropped}
+
+
+def test_of_two_arguments_of_a_kind_the_older_value_stays() -> None:
+    talk = [
+        Step("s0", "USER: A crew from Portmare please."),
+        Step("s1", "SYSTEM: Where are they going?", ("s0",)),
+        Step("s2", "USER: To Velsun.", ("s1",)),
+    ]
+    ask = "Call Survey.Send with start_city, end_city"
+    text = workspace(steps=talk).context("x", ["s2"], ask, 256, tokens).text
+    assert "Portmare" in text
+    assert "Velsun" in text
 
 
 def test_files_by_their_endings() -> None:

@@ -62,6 +62,11 @@ def test_prose_is_no_fact_and_no_value_comes_twice() -> None:
     assert len(extract({str(n): n for n in range(3 * MOST)}, "")) == MOST
 
 
+def test_a_typed_value_is_no_second_fact_where_the_text_writes_it() -> None:
+    found = extract({"open": True, "guests": 4}, "open: true\nguests: 4")
+    assert [(f.key, f.value) for f in found] == [("open", True), ("guests", 4)]
+
+
 @pytest.mark.parametrize(
     ("kind", "a", "b", "equal"),
     [
