@@ -15,6 +15,7 @@ from podium.memory.context.assembly import Step, Workspace
 from podium.memory.retrieval.index import MemoryIndex
 from podium.memory.retrieval.vectors import default_embedder
 from podium.orchestrator.ordering import Job, Scheduler
+from podium.router.learned import LearnedRouter
 
 
 def scheduler(dag: Any) -> Scheduler:
@@ -39,3 +40,8 @@ def context() -> Any:
         made.add(Step(step_id, text, tuple(parents), typed))
 
     return SimpleNamespace(add=add, context=lambda *asked: made.context(*asked).text)
+
+
+def routing(models: list[str]) -> LearnedRouter:
+    """`referee/routing.py`: the router that learns from outcomes, untrained."""
+    return LearnedRouter(models)
