@@ -59,8 +59,9 @@ demo: $(BASE)
 	podium run examples/brief.yaml -i docs=@examples/data/federalist --approve publish; \
 	podium show last
 
+# small matrices: threads of linear algebra cost more than they bring
 test: $(DEV)
-	$(BIN)/python -m pytest $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from ...memory.errors import PodiumError
-from . import admin, ask, cluster, compare, control, memory, models, plan, runs, schedules, show
+from . import admin, ask, cluster, compare, control, memory, models, plan, router, runs, schedules, show
 from .common import FLAGS
 
 HELP = """\
@@ -80,6 +80,7 @@ app.command("diff")(compare.diff)
 app.command("schedules")(schedules.schedules)
 app.add_typer(memory.memory_app, name="memory")
 app.add_typer(models.models_app, name="models")
+app.add_typer(router.router_app, name="router")
 app.command("up")(cluster.up)
 app.command("down")(cluster.down)
 app.command("status")(cluster.status)

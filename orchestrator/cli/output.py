@@ -46,6 +46,7 @@ from .records import (
     ShowOut,
     Usd,
 )
+from .router_records import FrontierOut, RouterEvalOut, RouterRankOut
 
 
 class PruneOut(Record):
@@ -245,6 +246,9 @@ VERBS: Mapping[str, type[BaseModel]] = {
     "models pull": PullOut,
     "models add": AddOut,
     "models test": ModelTestsOut,
+    "router eval": RouterEvalOut,
+    "router rank": RouterRankOut,
+    "router frontier": FrontierOut,
     "up": ClusterOut,
     "down": DownOut,
     "status": ClusterOut,

@@ -18,6 +18,7 @@ VERBS = [
     "ask",
     "plan",
     "run",
+    "router",
     "runs",
     "show",
     "watch",
@@ -82,7 +83,16 @@ def test_help_names_every_verb_and_imports_nothing_heavy(project: Any) -> None:
 def test_every_verb_explains_itself(project: Any, flag: str) -> None:
     from podium.orchestrator.cli.main import execute
 
-    below = ["models pull", "models add", "models test", "runs prune", "db check"]
+    below = [
+        "models pull",
+        "models add",
+        "models test",
+        "runs prune",
+        "db check",
+        "router eval",
+        "router rank",
+        "router frontier",
+    ]
     for verb in [*VERBS, *below, *(f"memory {verb}" for verb in MEMORY)]:
         assert execute([*verb.split(), flag]) == 0
 

@@ -127,7 +127,7 @@ def test_pool_files_are_valid(snippet: Snippet, tmp_path: Path) -> None:
 def test_commands_parse(line: str, capfd: pytest.CaptureFixture[str]) -> None:
     """The verb is there, and so is every option, by the verb's own help."""
     words = shlex.split(line.replace("…", "").replace("[", "").replace("]", ""), comments=True)[1:]
-    groups = ("models", "runs", "db", "memory")
+    groups = ("models", "runs", "db", "memory", "router")
     verb = [words[0], *(w for w in words[1:2] if words[0] in groups and w.isalpha() and w != "VERB")]
     if words[0].startswith("-") or words[0] == "VERB":
         verb = []
