@@ -81,8 +81,8 @@ def evaluate(
         emit(
             RouterEvalOut(
                 file=str(file), prompts=report.prompts, models=list(truth.models),
-                points_per_dollar=report.points_per_usd, pair=None if report.pair is None else list(report.pair),
-                rows=rows, notes=list(report.notes),
+                points_per_dollar=report.points_per_usd, rows=rows, notes=list(report.notes),
+                pair=None if report.pair is None else list(report.pair),
             )
         )  # fmt: skip
         return
