@@ -297,10 +297,12 @@ def _tabular(step: Node) -> bool:
 
 
 def shown_text(step: Node) -> tuple[str, str]:
-    """(words of a step as they are shown, form): a call is shown without its result."""
+    """(words of a step as they are shown, form): of a call's result only its id, which stands for it."""
     if not step.calls:
         return step.body.strip(), "raw"
     call = step.calls[0]
     if not call.arguments:
         return "", "digest"
-    return f"{call.name}({', '.join(f'{k}={v}' for k, v in call.arguments)})", "digest"
+    made = f"{call.name}({', '.join(f'{k}={v}' for k, v in call.arguments)})"
+    gave = call.result.get("id") if isinstance(call.result, dict) else None
+    return (made if gave is None else f"{made} -> {gave}"), "digest"
