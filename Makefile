@@ -72,6 +72,7 @@ bench: $(DEV)
 	-$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.durable $(ARGS)
 	$(BIN)/python -m benchmarks.memory $(ARGS)
+	$(BIN)/python -m benchmarks.routing $(ARGS)
 	$(BIN)/python -m benchmarks.spine $(ARGS)
 
 bench-peers: $(DEV)
