@@ -76,7 +76,7 @@ async def shown_before(
         return {
             "text": found.text,
             "tokens": count(found.text),
-            "citations": [asdict(c) for c in found.citations],
+            "citations": [asdict(c) for c in dict.fromkeys(found.citations)],
             "dropped": [asdict(d) for d in found.dropped[:MOST_DROPPED]],
         }
 

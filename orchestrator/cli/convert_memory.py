@@ -74,7 +74,9 @@ def context_out(run_id: str, task: str, budget: int, tokens: int, found: Context
         budget=budget,
         tokens=tokens,
         text=found.text,
-        citations=[CitationOut(mark=c.mark, step=c.step, revision=c.revision) for c in found.citations],
+        citations=[
+            CitationOut(mark=c.mark, step=c.step, revision=c.revision) for c in dict.fromkeys(found.citations)
+        ],
         dropped=[
             DroppedOut(step=d.step, revision=d.revision, reason=d.reason, text=d.text) for d in found.dropped
         ],

@@ -48,8 +48,9 @@ def context(
 
 def explain(made: Context, tokens: int, budget: int) -> None:
     """What a context cites and what was left out of it, on stderr."""
-    note(f"about {tokens} of {budget} tokens, {len(made.citations)} citations, {len(made.dropped)} left out")
-    for cited in made.citations:
+    citations = dict.fromkeys(made.citations)
+    note(f"about {tokens} of {budget} tokens, {len(citations)} citations, {len(made.dropped)} left out")
+    for cited in citations:
         where = "no revision" if cited.revision is None else f"revision {cited.revision}"
         note(f"  [{cited.mark or cited.step}] {cited.step}, {where}")
     for gone in made.dropped:
