@@ -51,6 +51,8 @@ class Settings(BaseModel):
     memory_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     #: the model that writes the texts of summaries; empty: they are put together without one
     memory_digests: str = ""
+    #: the model that reads outputs of ended runs for facts that rules do not find; empty: none does
+    memory_facts: str = ""
     #: where the key is that contents are sealed with: env:NAME or file:PATH; empty: they are not
     memory_key: str = ""
     #: where the key is that receipts of what was forgotten are made with; empty: each has a salt of its own
