@@ -84,7 +84,7 @@ async def test_only_the_one_that_hangs_is_killed(make: Make, tmp_path: Path) -> 
     assert isinstance(hung, WorkerDied)
     assert "did not end within 4 seconds" in str(hung)
     assert others == list(range(1, 20))
-    assert notes(tmp_path) == list(range(20))
+    assert sorted(notes(tmp_path)) == list(range(20))  # in whichever order they were handed out again
     assert not alive(first)
 
 
