@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figure, table
+from benchmarks.figures import Figure, measure, table
 from benchmarks.peers import NotThere, python_of, referee
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -244,20 +244,6 @@ def _short(command: list[str]) -> str:
 
 
 SECTIONS = ("speed", "kills", "history", "schedule", "budget", "scale")
-
-
-def measure(bench: Bench, sections: list[str]) -> list[Figure]:
-    figures: list[Figure] = []
-    for name in sections:
-        section: Callable[[], Iterator[Figure]] = getattr(bench, name)
-        print(f"measuring {name}: {(section.__doc__ or '').splitlines()[0]}", file=sys.stderr)
-        try:
-            figures += section()
-        except NotThere as missing:
-            figures.append(Figure(name, "", reach=0, note=str(missing)))
-        except KeyError as lacking:
-            figures.append(Figure(name, "", reach=0, note=f"the report has no {lacking}"))
-    return figures
 
 
 def main() -> int:

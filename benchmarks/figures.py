@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import statistics
+import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from benchmarks.peers import NotThere
 
 COLUMNS = ("figure", "ours", "from … to", "reach", "beat", "verdict", "peers in this run")
 
@@ -75,3 +79,19 @@ def table(figures: Sequence[Figure]) -> str:
     ]
     rule = "-+-".join("-" * width for width in [*widths, len(COLUMNS[-1])])
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def measure(bench: object, sections: Sequence[str]) -> list[Figure]:
+    """The figures of some methods of `bench`; one that fails says so, and costs no other's figures."""
+    figures: list[Figure] = []
+    for name in sections:
+        section = getattr(bench, name)
+        print(f"measuring {name}: {(section.__doc__ or '').splitlines()[0]}", file=sys.stderr)
+        try:
+            figures += section()
+        except NotThere as missing:
+            figures.append(Figure(name, "", reach=0, note=str(missing)))
+        except Exception as error:  # noqa: BLE001 - said in the table, the traceback on stderr
+            traceback.print_exc()
+            figures.append(Figure(name, "", reach=0, note=f"failed: {type(error).__name__}: {error}"))
+    return figures

@@ -17,14 +17,13 @@ import os
 import platform
 import sqlite3
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import memory_referees as referees
-from benchmarks.figures import Figure, table
+from benchmarks.figures import Figure, measure, table
 from benchmarks.memory_figures import AtLeast
 from benchmarks.memory_referees import Asked, Dials
 from benchmarks.peers import NotThere
@@ -194,21 +193,6 @@ def dial_table(dials: Mapping[tuple[str, float], Mapping[str, Mapping[str, Any]]
 def _three(row: Mapping[str, Any]) -> str:
     values = [row.get(f"{metric}@{BUDGET}") for metric in ("recall", "stale", "leak")]
     return " / ".join("–" if value is None else f"{100 * value:.1f}" for value in values)
-
-
-def measure(bench: Bench, sections: list[str]) -> list[Figure]:
-    figures: list[Figure] = []
-    for name in sections:
-        section: Callable[[], Iterator[Figure]] = getattr(bench, name)
-        print(f"measuring {name}: {(section.__doc__ or '').splitlines()[0]}", file=sys.stderr)
-        try:
-            figures += section()
-        except NotThere as missing:
-            figures.append(Figure(name, "", reach=0, note=str(missing)))
-        except Exception as error:  # noqa: BLE001 - a part that fails must not cost the others' figures
-            traceback.print_exc()
-            figures.append(Figure(name, "", reach=0, note=f"failed: {type(error).__name__}: {error}"))
-    return figures
 
 
 def main() -> int:

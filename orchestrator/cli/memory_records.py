@@ -84,7 +84,7 @@ class LinksOut(Record):
 
 
 class CitationOut(Record):
-    #: the number in brackets in the text
+    #: the number in brackets in the text; 0: `step` stands there
     mark: int
     #: the task or item that it comes from
     step: str

@@ -5,28 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .common import emit, note, table
+from .memory_records import CitationOut, DroppedOut
 from .records import Record
 
 if TYPE_CHECKING:
     from ...memory.prompts import PromptRecord
     from ..views import Run
-
-
-class CitationOut(Record):
-    #: what stands in the text: `[12]`
-    mark: int
-    #: the task that said it, or the key of the item
-    step: str
-    revision: int | None
-
-
-class DroppedOut(Record):
-    step: str
-    revision: int | None
-    #: superseded, budget, other branch or duplicate
-    reason: str
-    #: its first characters
-    text: str
 
 
 class MessageOut(Record):
