@@ -113,7 +113,11 @@ async def complete_json(
     for repair in range(repairs + 1):
         try:
             completion = await model.complete(
-                asked, schema=schema, max_tokens=max_tokens, temperature=temperature
+                asked,
+                schema=schema,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                problem=lambda text: read_json(text, form.check)[1],
             )
         except ContextTooLong as error:
             if not problem:

@@ -47,8 +47,9 @@ class ScriptedModel:
         schema: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         temperature: float = 0.0,
+        problem: Callable[[str], str] | None = None,
     ) -> Completion:
-        """The next answer.
+        """The next answer; `problem` is not asked: there is no other model.
 
         Raises:
             ProviderError: the script has no more answers, or the answer is such an error.

@@ -5,7 +5,7 @@ They live in the lowest room because every one of them ends up in a Call row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,15 @@ Role = Literal["system", "user", "assistant"]
 class Message:
     role: Role
     content: str
+
+
+def asked_text(messages: Iterable[Message | Mapping[str, Any]]) -> str:
+    """What a user asked, as the router reads it: the contents of the user's messages, system left out.
+
+    `messages`: as they are sent, or as a call's request records them ({role, content}).
+    """
+    said = ((m.role, m.content) if isinstance(m, Message) else (m["role"], m["content"]) for m in messages)
+    return "\n\n".join(content for role, content in said if role == "user")
 
 
 @dataclass(frozen=True, slots=True)

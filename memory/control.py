@@ -20,7 +20,7 @@ from .forks import UNDO
 from .money import format_usd
 from .remember import drop_memory
 from .runs import ENDED
-from .tables import Blob, Cache, Call, Effect, Revision, Run, Schedule, Task
+from .tables import Blob, Cache, Call, Effect, Outcome, Revision, Run, Schedule, Task
 
 #: every column that refers to content
 _BLOBS = (
@@ -38,6 +38,8 @@ _BLOBS = (
     Cache.output_blob,
     Schedule.spec_blob,
     Schedule.inputs_blob,
+    Outcome.prompt_blob,
+    Outcome.answer_blob,
 )
 #: what a person can say of a run that is not over
 _OPEN = ("queued", "running", "waiting", "paused")

@@ -299,7 +299,7 @@ class Database:
 
 
 #: newest schema revision; revisions are numbered, so that they can be compared
-HEAD = "0003"
+HEAD = "0004"
 
 
 def _is_mapped(name: str | None, kind: str, parents: Any) -> bool:

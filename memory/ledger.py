@@ -8,16 +8,16 @@ crash hid the outcome: settled at its worst case).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from .budgets import Amount, BudgetRefused, Left, NewBudget, give_back, left, open_budgets, raise_budget, take
 from .chat import Completion
-from .content import get, plain_text, put
+from .content import get, get_many, plain_text, put
 from .errors import StaleEpoch
 from .events import NewEvent, append, fence
 from .hot import run_sql
@@ -27,11 +27,13 @@ from .tables import Attempt, Call
 
 #: the budgets are the ledger's other half: whoever keeps books needs no second module
 __all__ = [
+    "Answered",
     "BudgetRefused",
     "Left",
     "NewBudget",
     "NewCall",
     "Recorded",
+    "answered",
     "left",
     "mark_sent",
     "open_budgets",
@@ -74,6 +76,19 @@ class Recorded:
     output_tokens: int
     #: what it cost, nano-dollars
     cost_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A call that was answered, with how it came to be and what was found of the answer."""
+
+    id: str
+    request_hash: str
+    answer: Recorded
+    route: dict[str, Any]
+    #: accepted | escalated | sampled | drafted; None: nobody looked at it
+    verdict: str | None
+    review: dict[str, Any] | None
 
 
 def reserve(
@@ -132,10 +147,18 @@ def mark_sent(connection: Connection, run_id: str, epoch: int, call_id: str, wor
 
 
 def settle(
-    connection: Connection, run_id: str, epoch: int, call_id: str, completion: Completion, cost_nano: int
+    connection: Connection,
+    run_id: str,
+    epoch: int,
+    call_id: str,
+    completion: Completion,
+    cost_nano: int,
+    verdict: str | None = None,
+    review: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record the answer and what it took. A bill above the reservation counts as far as the reservation goes;
-    the whole of it stands in the call's row and in the event `ledger.overrun`. So with tokens.
+    """Record the answer, what was found of it (`verdict`, `review`) and what it took. A bill above the
+    reservation counts as far as the reservation goes; the whole of it stands in the call's row and in the
+    event `ledger.overrun`. So with tokens.
 
     Raises:
         StaleEpoch: another engine owns the run; it has settled the call as unknown.
@@ -150,14 +173,17 @@ def settle(
         "first_token_s": completion.first_token_s,
         "total_s": completion.total_s,
         "worker": completion.worker,
+        "verdict": verdict,
+        "review": None if review is None else dict(review),
     }
     tokens = completion.usage.input_tokens + completion.usage.output_tokens
     row = _close(connection, run_id, call_id, "settled", Amount(cost_nano, tokens), values)
     if row is None:
         return
-    events = [
-        NewEvent("call.settled", row.task, _summary(row, completion, min(cost_nano, row.reserved_nano)))
-    ]
+    summary = _summary(row, completion, min(cost_nano, row.reserved_nano))
+    if verdict is not None:
+        summary["verdict"] = verdict
+    events = [NewEvent("call.settled", row.task, summary)]
     if over := _overrun(row, cost_nano, tokens):
         events.append(NewEvent("ledger.overrun", row.task, {"call": call_id, **over}))
     append(connection, run_id, events, epoch=epoch)
@@ -214,24 +240,55 @@ def recorded(connection: Connection, run_id: str, task: str, step: int, request_
 
     Answers of attempts up to the last failed one do not count: a retry is to ask again.
     """
+    query = _settled(run_id, task, step).where(Call.request_hash == request_hash)
+    row = connection.execute(query.order_by(Call.created_at.desc()).limit(1)).mappings().first()
+    if row is None:
+        return None
+    return _recorded(row, get(connection, row["tenant"], row["response_blob"])["text"])
+
+
+def answered(connection: Connection, run_id: str, task: str, step: int) -> list[Answered]:
+    """The settled calls of a step of the task, from attempts that were interrupted; the oldest first.
+
+    Calls of attempts up to the last failed one do not count: a retry is to ask again.
+    """
+    query = _settled(run_id, task, step).order_by(Call.created_at, Call.id)
+    rows = connection.execute(query).mappings().all()
+    if not rows:
+        return []
+    answers = get_many(connection, rows[0]["tenant"], [row["response_blob"] for row in rows])
+    return [
+        Answered(
+            id=row["id"],
+            request_hash=row["request_hash"],
+            answer=_recorded(row, answers[row["response_blob"]]["text"]),
+            route=row["route"],
+            verdict=row["verdict"],
+            review=row["review"],
+        )
+        for row in rows
+    ]
+
+
+def _settled(run_id: str, task: str, step: int) -> Select[Any]:
     failed = (
         select(func.coalesce(func.max(Attempt.number), 0))
         .where(Attempt.run_id == run_id, Attempt.task == task, Attempt.status == "failed")
         .scalar_subquery()
     )
-    query = select(Call).where(
+    columns = Call.__table__.columns
+    return select(*columns).where(
         Call.run_id == run_id,
         Call.task == task,
         Call.step == step,
-        Call.request_hash == request_hash,
         Call.status == "settled",
         Call.attempt > failed,
     )
-    row = connection.execute(query.order_by(Call.created_at.desc()).limit(1)).mappings().first()
-    if row is None:
-        return None
+
+
+def _recorded(row: Mapping[Any, Any], text: str) -> Recorded:
     return Recorded(
-        text=get(connection, row["tenant"], row["response_blob"])["text"],
+        text=text,
         finish_reason=row["finish_reason"],
         model=row["model"],
         worker=row["worker"] or "",

@@ -135,6 +135,10 @@ class CallRecord:
     created_at: float
     request_blob: str
     response_blob: str | None
+    #: accepted | escalated | sampled | drafted; None: nobody looked at the answer
+    verdict: str | None = None
+    #: what was found of it: {checks, wrong, gain, reason, escalate}
+    review: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""The schema: execution (run … event) and content (blob) here; task memory (item …) in item_tables.py.
+"""The schema: execution (run … event) and content (blob) here; task memory (item …) in item_tables.py;
+what the router learns from (outcome …) in outcome_tables.py.
 
 Migrations in `migrations/` are what production uses; a test compares them with these files.
 Times are seconds since the epoch, UTC. Money is nano-dollars. JSON columns are never queried.
@@ -18,6 +19,8 @@ from .item_tables import Item as Item
 from .item_tables import Link as Link
 from .item_tables import Revision as Revision
 from .item_tables import Term as Term
+from .outcome_tables import Outcome as Outcome
+from .outcome_tables import RouterState as RouterState
 from .table_base import CLUSTERED, Base, Sequence64
 
 
@@ -208,7 +211,10 @@ class Call(Base):
     cost_nano: Mapped[int | None]
     first_token_s: Mapped[float | None]
     total_s: Mapped[float | None]
+    #: accepted | escalated | sampled | drafted
     verdict: Mapped[str | None]
+    #: what was found of the answer: checks, the chance that it is wrong, what was done and why
+    review: Mapped[dict[str, Any] | None]
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[float]
     finished_at: Mapped[float | None]

@@ -99,6 +99,8 @@ def give_back(
 ) -> Future[None]:
     """Close a call that came to nothing. Writes keep their order: a later reservation finds the money."""
     close = ledger.settle_unknown if unknown else ledger.refund
+    if run.pacing is not None:
+        run.pacing.end(booked.route, booked.route.worst_cost_nano if unknown else 0)
     closing = services.journal.submit(
         "call.settle", lambda c: close(c, run.run_id, run.epoch, booked.id, error)
     )
@@ -202,6 +204,8 @@ class _Booking:
         except BaseException as cut:
             cut_off(services, run, booked, cut, unknown=False)
             raise
+        if run.pacing is not None:
+            run.pacing.begin(route)
         return booked
 
     def _new_call(self, route: Route) -> ledger.NewCall:
@@ -231,8 +235,7 @@ def cut_off(
 
 
 def excluding(query: Query, models: AbstractSet[str]) -> Query:
-    values = {name: getattr(query, name) for name in Query.__slots__}
-    return Query(**{**values, "exclude": query.exclude | models})
+    return replace(query, exclude=query.exclude | models)
 
 
 def route_data(route: Route) -> dict[str, Any]:
@@ -247,12 +250,20 @@ def route_data(route: Route) -> dict[str, Any]:
         "est_cost_usd": format_usd(route.est_cost_nano),
         "worst_cost_usd": format_usd(route.worst_cost_nano),
         "est_seconds": route.est_seconds,
+        "est_quality": route.est_quality,
+        "quality_sd": route.quality_sd,
+        "then": route.then,
+        "point_usd": None if route.point_nano is None else format_usd(route.point_nano),
+        "explored": route.explored,
+        "state": route.state,
         "alternatives": [
             {
                 "model": a.model,
                 "fits": a.fits,
                 "est_cost_usd": format_usd(a.est_cost_nano),
                 "reason": a.reason,
+                "est_quality": a.est_quality,
+                "quality_sd": a.quality_sd,
             }
             for a in route.alternatives
         ],

@@ -359,7 +359,7 @@ class Podium(Controls):
     def _routing(self) -> Mapping[str, Any]:
         if self._policy is not None:
             return self._policy
-        return {} if self._given_pool is not None else self.pool_file().policy.model_dump()
+        return {} if self._given_pool is not None else self.pool_file().policy.data()
 
     async def _close(self) -> None:
         if self._engine is not None:

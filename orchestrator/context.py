@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..memory.database import Connection, Database
 from ..memory.journal import Journal
@@ -16,6 +16,9 @@ from ..router.stats import Stats
 from ..workers.contract import Pool
 from .leases import Watch
 from .turns import Lines
+
+if TYPE_CHECKING:
+    from .pacing import Pacing
 
 T = TypeVar("T")
 OnToken = Callable[[str, str], None]
@@ -34,6 +37,8 @@ class RunContext:
     stats: Stats
     #: (task, piece of text) as a model writes; None: nobody listens
     on_token: OnToken | None = None
+    #: of a policy that weighs quality against money: hears of every call
+    pacing: Pacing | None = None
     #: calls by the budget they count against: the task's name, '' for the run
     lines: Lines = field(default_factory=Lines)
 

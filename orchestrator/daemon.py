@@ -37,7 +37,7 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         await pool.start()
-        policy = file.policy.model_dump()
+        policy = file.policy.data()
         options = settings.engine_options()
         async with Engine(database, pool, settings.home, policy=policy, **options) as engine:
             state = settings.home / STATE_FILE

@@ -134,6 +134,9 @@ class RunDriver:
         record, self.state, self.values = loaded.record, loaded.state, loaded.values
         self.executor.warm(self.run, self.state.root.workflow)
         self.graph_version = record.graph_version
+        if self.run.pacing is not None:
+            self.run.pacing.left.follow(self.state)
+            self.run.pacing.left.budget(record)
         predicted = {task: figures.mean_seconds for task, figures in self.run.stats.by_task.items()}
         deadline = None if record.deadline_at is None else record.deadline_at - time.time()
         self.order = ReadyTasks(
@@ -512,6 +515,8 @@ class RunDriver:
         """Take over answers to approvals, and limits that were changed."""
         run_id = self.run.run_id
         record = await self.services.read(lambda c: reads.run(c, run_id))
+        if self.run.pacing is not None:
+            self.run.pacing.left.budget(record)
         self._limits.set(record.deadline_at, record.budget_seconds, record.used_seconds)
         answers = await self.services.read(partial(runs.answers, run_id=run_id))
         for name, approval, comment in answers:

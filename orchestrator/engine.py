@@ -17,13 +17,15 @@ from ..memory import engines, reads, runs
 from ..memory.database import Connection, Database
 from ..memory.errors import PodiumError, StaleEpoch
 from ..memory.journal import Journal
-from ..router.policy import make_policy
+from ..router.policy import Policy, make_policy
 from ..workers.contract import Pool
 from .caller import OnToken, RunContext, Services, stats_of
 from .driver import RunDriver
 from .executor import Executor
 from .leases import BEAT, EngineLock, Heart, Watch, beat_seconds
+from .pacing import Pacing, Remaining
 from .processes import python_workers
+from .routing import Learning
 from .shares import Shares
 
 if TYPE_CHECKING:
@@ -33,8 +35,12 @@ log = logging.getLogger(__name__)
 
 #: seconds between looks at what people asked for, and at the queue
 POLL = 0.2
+#: seconds between looks at new outcomes
+LEARN = 2.0
 #: runs that a serving engine drives at the same time
 CAPACITY = 256
+#: seconds between looks at new outcomes
+LEARN = 2.0
 
 
 class Engine:
@@ -65,6 +71,7 @@ class Engine:
             tenant_max_concurrent=tenant_max_concurrent,
             tenant_calls_per_minute=tenant_calls_per_minute,
         )
+        self.learning = Learning(database, list(pool.specs))
         self._workers = python_workers(pool)
         self._executor = Executor(self.services, self._workers)
         self._lock = EngineLock(home)
@@ -92,11 +99,13 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._heart = Heart(self._beat, min(BEAT, beat_seconds(self.watch.lease)))
         self._controls = asyncio.create_task(self._look_at_controls())
+        self._learning = asyncio.create_task(self._keep_learning())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._controls.cancel()
-        await asyncio.gather(self._controls, return_exceptions=True)
+        self._learning.cancel()
+        await asyncio.gather(self._controls, self._learning, return_exceptions=True)
         for run_id in list(self._epochs):
             await self._let_go(run_id)
         await asyncio.to_thread(self._heart.close)
@@ -160,15 +169,17 @@ class Engine:
     async def _drive_claimed(self, record: reads.RunRecord, epoch: int, on_token: OnToken | None) -> str:
         """Drive until the end, or until a beat finds that another engine has taken the run."""
         rows = await self.services.read(lambda c: reads.latencies(c, record.tenant))
+        policy, pacing = await self._routing(record)
         context = RunContext(
             record.id,
             record.tenant,
             epoch,
             record.project_root,
             frozenset(record.preapproved),
-            make_policy(record.policy or self._policy),
+            policy,
             stats_of(rows),
             on_token,
+            pacing,
         )
         driver = self._driver(context, record.priority)
         self._known[record.id] = (record.control_version, record.priority)
@@ -185,6 +196,17 @@ class Engine:
         finally:
             del self._driving[record.id]
             self._taken.discard(record.id)
+
+    async def _routing(self, record: reads.RunRecord) -> tuple[Policy, Pacing | None]:
+        """The run's policy; one that learns with what is known, and with what paces it."""
+        spec = record.policy or self._policy
+        if spec.get("kind") != "learned":
+            return make_policy(spec), None
+        from ..router.decision.policy import Known, make_learned
+
+        shelf, left = await self.learning.shelf(record.tenant), Remaining()
+        policy = make_learned(spec, Known(shelf, left))
+        return policy, Pacing(policy.pacer, left)
 
     def _driver(self, context: RunContext, priority: int) -> RunDriver:
         return RunDriver(self.services, self._executor, context, self._shares, self._wake, priority=priority)
@@ -276,6 +298,16 @@ class Engine:
                 if control.priority != priority:
                     driver.reprioritise(control.priority)
                 driver.refresh()
+
+    async def _keep_learning(self) -> None:
+        """Hear of new outcomes (feedback, checks) while runs are driven whose policy learns."""
+        while True:
+            await asyncio.sleep(LEARN)
+            for tenant in self.learning.tenants if self._drivers else ():
+                try:
+                    await self.learning.refresh(tenant)
+                except PodiumError as error:
+                    log.warning("Outcomes could not be read: %s", error, extra={"action": "router.learn"})
 
     async def serve(self, settings: Settings | None = None, *, capacity: int = CAPACITY) -> None:
         """Take runs as they come, at most `capacity` at a time, until cancelled. With `settings` it also

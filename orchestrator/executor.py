@@ -15,9 +15,11 @@ from ..memory import cache
 from ..memory.chat import Message
 from ..memory.content import content_hash
 from ..memory.errors import PodiumError, TaskError, WaitingForPerson
-from .caller import DEFAULT_MAX_TOKENS, RunContext, Services, TaskModel
+from ..memory.names import in_workflow
+from ..router.verifiers.contract import Check
+from .caller import DEFAULT_MAX_TOKENS, Needs, RunContext, Services, TaskModel
+from .checks import own_check
 from .graph import embedded
-from .names import in_workflow
 from .placeholders import Ref, fill, refs, render
 from .planning import check_planned, plan_workflow, planned_inputs
 from .problems import WorkflowError
@@ -27,6 +29,7 @@ from .recall import TaskRecall
 from .state import Node, Values, new_task
 from .tasks import AgentTask, ApprovalTask, LlmTask, PlanTask, PythonTask, TaskBase, ToolTask, WhenTask
 from .toolbox import TaskTools
+from .turns import ATTEMPT_TIMEOUT
 from .workflow import Workflow
 
 
@@ -84,7 +87,7 @@ class Executor:
     def warm(self, run: RunContext, workflow: Workflow) -> None:
         """Start a process for the run's functions, if it has any, while other things are looked up."""
         tasks = [task for _, inner in embedded(workflow) for task in inner.tasks.values()]
-        if any(isinstance(t, ToolTask) or (isinstance(t, PythonTask) and not t.inline) for t in tasks):
+        if any(_has_function(task) for task in tasks):
             self._workers.warm(run.project_root)
 
     async def cached(self, run: RunContext, values: Values, node: Node) -> Outcome | None:
@@ -104,16 +107,39 @@ class Executor:
         messages = [Message("user", shown.before(prompt))]
         if spec.system:
             messages.insert(0, Message("system", render(spec.system, look)))
-        model = TaskModel(
-            self._services, run, node.name, attempt, kind="llm", pinned=spec.model, context=shown.record
-        )
+        needs = self._needs(run, node, "llm", spec.model, spec.check)
+        model = TaskModel(self._services, run, node.name, attempt, needs, context=shown.record)
         options: dict[str, Any] = {"max_tokens": spec.max_tokens, "temperature": spec.temperature}
         if spec.output is None:
             answer = await model.complete(messages, **options)
+            model.must_pass()
             event = {"model": answer.model, "finish": answer.finish_reason}
             return Outcome(answer.text.strip(), event, cited=shown.cited)
         value, answer = await complete_structured(model, messages, spec.output, **options)
+        model.must_pass()
         return Outcome(value, {"model": answer.model}, cited=shown.cited)
+
+    def _needs(
+        self, run: RunContext, node: Node, kind: str, pinned: str | None, check: str | None = None
+    ) -> Needs:
+        """What a task asks of the router."""
+        limit = ATTEMPT_TIMEOUT.get()
+
+        async def ask(prompt: str, answer: str) -> Check:
+            given = {"prompt": prompt, "answer": answer}
+            assert check is not None
+            label, seconds = f"run/{run.run_id}", node.spec.timeout
+            said = await self._workers.call(run.project_root, check, given, seconds=seconds, label=label)
+            return own_check(check, said)
+
+        return Needs(
+            kind,
+            pinned,
+            private=any(getattr(a.spec, "private", False) or a.scope.workflow.private for a in node.above()),
+            weight=run.pacing.weight(node) if run.pacing is not None else 1.0,
+            until=None if limit is None else limit.when(),
+            check=None if check is None else ask,
+        )
 
     async def _shown(
         self, run: RunContext, node: Node, attempt: int, prompt: str, look: Callable[[Ref], Any]
@@ -132,9 +158,8 @@ class Executor:
         look = _lookup(values, node)
         goal = render(spec.agent, look)
         shown = await self._shown(run, node, attempt, goal, look)
-        model = TaskModel(
-            self._services, run, node.name, attempt, kind="agent", pinned=spec.model, context=shown.record
-        )
+        needs = self._needs(run, node, "agent", spec.model)
+        model = TaskModel(self._services, run, node.name, attempt, needs, context=shown.record)
         specs = await self._workers.describe(run.project_root, spec.tools) if spec.tools else []
         tools: Tools = TaskTools(
             self._services, self._workers, run, node.name, attempt, specs, seconds=spec.timeout
@@ -225,7 +250,8 @@ class Executor:
         spec = node.spec
         assert isinstance(spec, PlanTask)
         look = _lookup(values, node)
-        model = TaskModel(self._services, run, node.name, attempt, kind="plan", pinned=spec.plan.model)
+        needs = self._needs(run, node, "plan", spec.plan.model)
+        model = TaskModel(self._services, run, node.name, attempt, needs)
         goal, given = render(spec.plan.goal, look), fill(spec.with_, look)
         unknown = [tool.ref for tool in spec.plan.tools if not tool.description]
         tools = await self._workers.describe(run.project_root, unknown) if unknown else []
@@ -241,6 +267,13 @@ class Executor:
             raise TaskError(error.message, mend="it is planned anew") from error
         inputs = planned_inputs(flow, goal, given)
         return Outcome(None, event, plan={"workflow": found["workflow"], "inputs": inputs})
+
+
+def _has_function(task: TaskBase) -> bool:
+    """Whether it runs a function of the project in a process of its own."""
+    if isinstance(task, LlmTask):
+        return task.check is not None
+    return isinstance(task, ToolTask) or (isinstance(task, PythonTask) and not task.inline)
 
 
 def cache_key(run: RunContext, node: Node, values: Values) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .problems import Lines, Problem, WorkflowError, by_line, did_you_mean, problem_at
 from .problems import Path as DataPath
 from .signatures import Signature, read_signatures
-from .tasks import AgentTask, PlanTask, PythonTask, ToolTask, callable_name
+from .tasks import AgentTask, LlmTask, PlanTask, PythonTask, ToolTask, callable_name
 from .types_check import Checker
 from .workflow import Workflow, task_sources, workflow_path, workflow_task
 
@@ -168,6 +168,8 @@ def _callables(flows: Iterable[tuple[DataPath, Workflow]]) -> Iterator[tuple[Dat
             place = (*at, "tasks", name)
             if isinstance(task, PythonTask | ToolTask):
                 yield (*place, task.body_key), callable_name(task)
+            elif isinstance(task, LlmTask) and task.check is not None:
+                yield (*place, "check"), task.check
             elif isinstance(task, AgentTask):
                 for index, tool in enumerate(task.tools):
                     yield (*place, "tools", index), tool

@@ -15,7 +15,7 @@ from .graph import check_inputs, embedded, validate
 from .parts import GOAL, Plan
 from .problems import Path, Problem, WorkflowError, by_line, problem_at
 from .schema import PLAN_TASKS, planning_schema, workflow_from_plan
-from .tasks import AgentTask, PlanTask, PythonTask, TaskBase, ToolTask
+from .tasks import AgentTask, LlmTask, PlanTask, PythonTask, TaskBase, ToolTask
 from .workflow import Workflow
 
 #: plan tasks inside planned workflows: a planned task may plan once more
@@ -184,6 +184,8 @@ def _beyond(task: TaskBase, at: Path, plan: Plan, depth: int) -> Iterator[Proble
     used: list[str] = []
     if isinstance(task, ToolTask):
         used = [task.tool]
+    elif isinstance(task, LlmTask):
+        used = [task.check] if task.check is not None else []
     elif isinstance(task, AgentTask):
         used = task.tools
     elif isinstance(task, PlanTask):
@@ -215,9 +217,12 @@ class _Reminded:
         schema: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         temperature: float = 0.0,
+        problem: Callable[[str], str] | None = None,
     ) -> Completion:
         """As `Model.complete`; the reminder stands at the end of the first user message."""
         first = next(index for index, message in enumerate(messages) if message.role == "user")
         asked = messages[first]
         told = [*messages[:first], Message("user", asked.content + self._text), *messages[first + 1 :]]
-        return await self._model.complete(told, schema=schema, max_tokens=max_tokens, temperature=temperature)
+        return await self._model.complete(
+            told, schema=schema, max_tokens=max_tokens, temperature=temperature, problem=problem
+        )

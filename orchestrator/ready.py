@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .names import in_workflow
+from ..memory.names import in_workflow
 from .ordering import Job, Scheduler
 from .state import DONE, Node
 

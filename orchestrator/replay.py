@@ -15,12 +15,12 @@ from ..memory import reads
 from ..memory.chat import Message
 from ..memory.database import Connection
 from ..memory.errors import ConfigError, UsageError
+from ..memory.names import in_workflow
 from ..memory.reads import CallRecord
 from ..router.policy import NoRoute, Policy, make_policy
 from ..router.stats import Stats
 from ..router.tokens import estimate_tokens
 from ..router.types import ModelSpec, Query
-from .names import in_workflow
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ class ModelTask(TaskBase):
 
     #: task memory before the prompt; None: what the workflow says
     context: ContextSpec | None = None
+    #: its prompts go to models that run here, and to no other
+    private: bool = False
 
     @property
     def asked(self) -> str:
@@ -111,6 +113,9 @@ class LlmTask(ModelTask):
     model: str | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=0.0, ge=0, le=2)
+    #: "module:name" of a function of (prompt, answer) that the answer must pass: it returns true or false,
+    #: a score 0…1 (0.5 passes), or {score, evidence}
+    check: CallableRef | None = None
 
     def templates(self) -> tuple[Any, ...]:
         return (self.prompt, self.system or "", self.asked)

@@ -11,8 +11,8 @@ from ..memory import effects
 from ..memory.content import content_hash
 from ..memory.database import Connection
 from ..memory.errors import TaskError, WaitingForPerson
+from ..memory.names import in_workflow
 from .caller import RunContext, Services
-from .names import in_workflow
 from .placeholders import as_text
 from .processes import PythonWorkers, WorkerDied
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..memory import fact_reading, reads, runs
 from ..memory.errors import PodiumError
 from ..memory.lifecycle import compaction, retention
+from . import routing
 from .settings import Settings
 from .submission import Terms, new_run
 from .workflow import Workflow
@@ -37,13 +38,17 @@ places, decisions? Give each a short name, and its value in the text's own words
 
 
 async def look_after(engine: Engine, settings: Settings) -> None:
-    """Erase what has expired; have `memory_facts` read outputs; compact runs older than `memory_days`.
+    """Erase what has expired; let the router learn anew when enough outcomes came; have `memory_facts` read
+    outputs; compact runs older than `memory_days`.
 
     Raises:
         PodiumError: the database cannot be reached; or the model of the digests gave none.
     """
     database, tenant = engine.services.database, settings.tenant
     await asyncio.to_thread(retention.sweep, database, tenant)
+    if await asyncio.to_thread(routing.is_due, database, tenant):
+        note = "by an engine, of its own accord"
+        await asyncio.to_thread(routing.train, database, tenant, list(engine.services.pool.specs), note)
     if settings.memory_facts:
         for one in await engine.services.read(lambda c: fact_reading.unread(c, tenant, MOST)):
             await _read(engine, settings, one)

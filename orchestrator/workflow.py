@@ -190,6 +190,8 @@ class Workflow(Builder, BaseModel):
     description: str = ""
     #: tokens of task memory that its llm and agent tasks see before their prompts, where they say nothing
     context: int | None = Field(default=None, ge=16, le=1_000_000)
+    #: its prompts, and those of all tasks below, go to models that run here, and to no other
+    private: bool = False
     inputs: dict[str, Input] = Field(default_factory=dict)
     tasks: dict[str, Task] = Field(default_factory=dict)
     #: output name → "task" or "task.field"; empty: the outputs of all tasks that nothing needs
@@ -212,6 +214,7 @@ class Workflow(Builder, BaseModel):
             *,
             description: str = "",
             context: int | None = None,
+            private: bool = False,
             inputs: Mapping[str, Any] = ...,
             tasks: Mapping[str, Any] = ...,
             outputs: Mapping[str, str] = ...,
@@ -256,6 +259,8 @@ class Workflow(Builder, BaseModel):
             data["description"] = self.description
         if self.context is not None:
             data["context"] = self.context
+        if self.private:
+            data["private"] = True
         if self.inputs:
             data["inputs"] = {name: declared.to_data() for name, declared in self.inputs.items()}
         data["tasks"] = {name: _fields_data(task) for name, task in self.tasks.items()}

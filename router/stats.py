@@ -100,15 +100,15 @@ class Stats:
             return self.by_model.get(model, _NONE)
         return self.by_model_task.get((model, task), _NONE)
 
-    def est_output(self, model: str, task: str, max_tokens: int) -> int:
-        """Tokens that the answer will have, in 1…`max_tokens`.
+    def est_output(self, model: str, task: str, max_tokens: int, expected: float | None = None) -> int:
+        """Tokens that the answer will have, in 1…`max_tokens`. `expected`: a first guess, if there is one.
 
         A chain of shrunken means: half of `max_tokens`, moved by what the task's calls wrote on any model,
         moved by what they wrote on this one; at each step the guess counts as two calls. The length of an
         answer depends on the task far more than on the model, so a model that was never tried is compared
         by the task's figure and is neither favoured nor shunned for being new.
         """
-        guess = max_tokens / 2
+        guess = max_tokens / 2 if expected is None else min(expected, float(max_tokens))
         for seen in (self.by_task.get(task, _NONE), self.figures(model, task)):
             guess = _shrink(seen.mean_output, seen.calls, guess)
         return max(1, min(max_tokens, round(guess)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .policy import Fixed
+from .policy import Fixed, plain_review
 from .stats import Stats
-from .types import ModelSpec, Query, Route
+from .types import ModelSpec, Query, Review, Route
+from .verifiers.contract import Check
 
 
 @dataclass
@@ -27,3 +28,7 @@ class ScriptedPolicy:
         model = self.script[min(len(self.asked), len(self.script) - 1)]
         self.asked.append(query)
         return replace(Fixed(model).choose(query, models, stats), policy=self.name)
+
+    def review(self, query: Query, route: Route, answer: str, checks: Sequence[Check]) -> Review:
+        """See `policy.Policy.review`."""
+        return plain_review(checks)

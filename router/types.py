@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ..memory.money import token_cost
 
+if TYPE_CHECKING:
+    from .verifiers.contract import Check
+
+Mode = Literal["direct", "cascade", "samples", "refine"]
 EngineName = Literal["llamacpp", "torch", "openai", "replay"]
 Capability = Literal["json", "stream"]
 
@@ -68,6 +73,8 @@ class ModelSpec(BaseModel):
     base_url: str | None = None
     #: openai only: name of the environment variable that holds the key (never the key itself)
     api_key_env: str | None = None
+    #: what is sent to it stays on this machine or in its cluster; None: told by the engine and the address
+    local: bool | None = None
     #: seconds one call may take
     timeout: float = Field(default=300.0, gt=0)
     #: for engines: threads, dtype, device …
@@ -79,6 +86,14 @@ class ModelSpec(BaseModel):
         if not all(c.isalnum() or c in "-_.:/" for c in value):
             raise ValueError("a model's name has letters, digits and -_.:/ only")
         return value
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no prompt leaves the machines that the pool runs on."""
+        if self.local is not None:
+            return self.local
+        host = urlsplit(self.base_url or "").hostname or ""
+        return self.engine != "openai" or host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,21 @@ class Query:
     pinned: str | None = None
     #: models that already failed this call, or whose price the ledger refused
     exclude: frozenset[str] = frozenset()
+    #: what the user's side says (`memory.chat.asked_text`): what a learned policy looks at
+    prompt: str = ""
+    #: nothing of it may leave the pool's machines
+    private: bool = False
+    #: the answer is checked by rules that do not err: a schema, or a check of the task's own
+    checked: bool = False
+    #: how much this answer matters beside the others of its run; 1: as usual
+    weight: float = 1.0
+    #: until the task's or the run's time is up
+    seconds_left: float | None = None
+    #: the only models that may be asked, where an answer before this one was in doubt; and why
+    only: frozenset[str] = frozenset()
+    why: str = ""
+    #: what a choice by chance is drawn from: the same seed gives the same choice
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +140,9 @@ class Alternative:
     fits: bool
     est_cost_nano: int
     reason: str
+    #: expected score 0…1 and its standard deviation; None: the policy does not judge quality
+    est_quality: float | None = None
+    quality_sd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +151,7 @@ class Route:
 
     model: str
     max_tokens: int
-    mode: Literal["direct", "cascade"]
+    mode: Mode
     #: expected and worst-case cost in nano-dollars
     est_cost_nano: int
     worst_cost_nano: int
@@ -129,3 +162,31 @@ class Route:
     alternatives: tuple[Alternative, ...] = ()
     #: probability with which the policy took this model (1: deterministic)
     propensity: float = 1.0
+    est_quality: float | None = None
+    quality_sd: float | None = None
+    #: with `cascade`: the model that is asked when the answer is in doubt
+    then: str | None = None
+    #: with `samples`: how often the model is asked
+    samples: int = 1
+    #: nano-dollars that one point of score (from all wrong to all right) was worth; None: not weighed
+    point_nano: int | None = None
+    #: it did not look best: it was tried to learn, which is expected to cost so much more (nano-dollars)
+    explored: bool = False
+    extra_nano: int = 0
+    #: version of what was learned
+    state: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What was found of an answer, and whether another model is to be asked."""
+
+    checks: tuple[Check, ...] = ()
+    #: probability that it is wrong, and what `then`'s answer is expected to bring (−1 … 1); None: not known
+    wrong: float | None = None
+    gain: float | None = None
+    #: the model to ask; None: the answer is accepted
+    then: str | None = None
+    reason: str = ""
+    #: a score that rules without doubt give, which is learned from; None: they give none
+    score: float | None = None

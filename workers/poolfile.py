@@ -20,6 +20,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -28,29 +29,57 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..memory.errors import ConfigError
+from ..router.policy import KINDS
 from ..router.types import ModelSpec, Price, Resources
 
 DEFAULT_POOL = Path(__file__).with_name("default_pool.yaml")
 
 
 class PolicySpec(BaseModel):
-    """How a model is chosen; `router.policy` takes it as a mapping (`model_dump()`)."""
+    """How a model is chosen; `router.policy` takes it as a mapping (`data()`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["cheapest", "fixed"] = "cheapest"
+    kind: Literal["cheapest", "fixed", "learned"] = "cheapest"
     #: with `fixed`: the model of every call
     model: str | None = None
     #: models to try after one that failed, in order
     fallback: list[str] = Field(default_factory=list)
+    #: with `learned`, all of what follows. How much of the best model's expected quality is kept, for the
+    #: least money: cheap 80 %, balanced 95 % (the default), best all of it; or `quality`, that share itself
+    aim: Literal["cheap", "balanced", "best"] | None = None
+    quality: float | None = Field(default=None, ge=0, le=1)
+    #: expected score below which no model is asked
+    floor: float | None = Field(default=None, ge=0, le=1)
+    #: the only models that may be asked, and those that may not
+    allow: list[str] = Field(default_factory=list)
+    deny: list[str] = Field(default_factory=list)
+    #: only models that run here
+    local: bool | None = None
+    #: USD that a second of waiting costs
+    second_usd: Decimal | None = Field(default=None, ge=0)
+    #: share of the spent money that may go into trying models that look worse, to learn
+    explore: float | None = Field(default=None, ge=0, le=1)
 
     @model_validator(mode="after")
     def _complete(self) -> PolicySpec:
         if self.kind == "fixed" and self.model is None:
             raise ValueError("policy `fixed` needs `model`")
-        if self.kind == "cheapest" and self.model is not None:
-            raise ValueError("policy `cheapest` takes no `model`; set `kind: fixed`")
+        if self.aim is not None and self.quality is not None:
+            raise ValueError("`aim` is a name for a `quality`; give one of them")
+        if extra := sorted(set(self.data()) - KINDS[self.kind] - {"kind", "fallback"}):
+            raise ValueError(f"policy `{self.kind}` takes no `{extra[0]}`")
         return self
+
+    def data(self) -> dict[str, Any]:
+        """What is said, as JSON."""
+        said = self.model_dump(mode="json")
+        return {key: value for key, value in said.items() if value not in (None, [])}
+
+    @property
+    def names(self) -> list[str]:
+        """The models that it names."""
+        return [*([self.model] if self.model else []), *self.fallback, *self.allow, *self.deny]
 
 
 class _File(BaseModel):
@@ -102,7 +131,7 @@ def parse_pool(text: str, path: Path) -> PoolFile:
         if spec.name in models:
             raise ConfigError(f"{path}: two models are called {spec.name!r}", mend="rename one of them")
         models[spec.name] = _anchored(spec, path.absolute().parent)
-    for name in [*([file.policy.model] if file.policy.model else []), *file.policy.fallback]:
+    for name in file.policy.names:
         if name not in models:
             raise ConfigError(
                 f"{path}: the policy names model {name!r}, which the pool does not have",

@@ -6,7 +6,8 @@ What goes, of one tenant:
   with text, digest, full-text words, terms and vectors;
 - every content that shows a string of theirs of at least 8 characters (or the subject's name, if it has as
   many), or a request whose context cites one of the revisions: prompts, answers, outputs, inputs, arguments
-  and results of tools, kept outputs, plans; besides, errors, questions and events of runs that repeat it.
+  and results of tools, kept outputs, plans, examples of the router; besides, errors, questions and events
+  of runs that repeat it, and every state of the router that was learned from one of them.
 
 In its place stands `{"erased": true, "receipt": id}`; of inputs, outputs and workflows only the fields and
 texts that show it go. The rows stay, so that runs can still be shown, and no hash of what is gone. A run
@@ -34,6 +35,7 @@ from ..items import Place, records, revisions
 from ..tables import Erasure, Item, Link, Revision
 from .erasure_apply import Apply
 from .erasure_bytes import PATIENCE, alone, vacuum
+from .erasure_outcomes import forget_outcomes
 from .erasure_runs import pause_open, seal_chain, silence
 from .erasure_scan import Scan, pages
 from .erasure_trace import Trace
@@ -228,6 +230,7 @@ def _write(
     apply.revisions(trace.revisions)
     apply.items(trace.revisions, _names(wanted.subject, scan.words))
     apply.forget_subject(seeds.items)
+    forget_outcomes(connection, apply, trace, number)
     paused = _write_runs(connection, apply, trace, number, key)
     apply.contents(trace)
     apply.free()

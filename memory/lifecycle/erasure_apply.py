@@ -15,7 +15,20 @@ from sqlalchemy import Connection, delete, func, select, update
 from ..content import Encoded, get, get_many, put_encoded
 from ..indexing import Indexed, index, unindex
 from ..items import indexed_text, records, revisions
-from ..tables import Blob, Cache, Call, Effect, Embedding, Item, Revision, Run, Schedule, Task, Term
+from ..tables import (
+    Blob,
+    Cache,
+    Call,
+    Effect,
+    Embedding,
+    Item,
+    Outcome,
+    Revision,
+    Run,
+    Schedule,
+    Task,
+    Term,
+)
 from .erasure_scan import pages
 from .erasure_trace import MANY, Trace
 from .erasure_words import LEAST_EXCERPT, Words, fields_erased, is_prose, is_tombstone, redacted
@@ -33,6 +46,8 @@ WHOLE: Mapping[Any, Mapping[str, Any]] = {
     Call.response_blob: {"text": ""},
     Effect.arguments_blob: {},
     Effect.result_blob: {},
+    Outcome.prompt_blob: {"text": ""},
+    Outcome.answer_blob: {"text": ""},
 }
 #: columns with an object of named values, of which those go that are hit
 FIELDS = (Run.inputs_blob, Run.outputs_blob, Task.inputs_blob, Schedule.inputs_blob)
@@ -234,6 +249,12 @@ class Apply:
             self.freed.add(row.outputs_blob)
             self._connection.execute(update(Run).where(Run.id == run).values(outputs_blob=new))
             self.counts["run"] += 1
+
+    def examples(self, numbers: Collection[int]) -> None:
+        """Prompts and answers of outcomes that were given as data."""
+        for some in pages(sorted(numbers)):
+            for column in (Outcome.prompt_blob, Outcome.answer_blob):
+                self._replace(column, Outcome.id.in_(some))
 
     # -- blobs
 

@@ -145,7 +145,7 @@ def _mark(database: Database, waiting: list[int]) -> None:
 
 
 def alone(database: Database, work: Callable[[Connection], T], patience: float) -> T:
-    """Do `work` in a transaction while nobody else writes runs, items or contents.
+    """Do `work` in a transaction while nobody else writes runs, items, outcomes or contents.
 
     On Postgres the tables are locked at its start. Others take these locks in another order, so that this one
     gives up early and tries again, rather than that they are ended as victims of a deadlock.
@@ -156,7 +156,9 @@ def alone(database: Database, work: Callable[[Connection], T], patience: float) 
             with database.write() as connection:
                 if not database.is_sqlite:
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {wait}")
-                    connection.exec_driver_sql("LOCK TABLE run, item, blob IN EXCLUSIVE MODE")
+                    connection.exec_driver_sql(
+                        "LOCK TABLE run, item, outcome, router_state, blob IN EXCLUSIVE MODE"
+                    )
                 return work(connection)
         except DBAPIError as error:
             if not is_passing(error) or not patient.wait():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -23,6 +23,8 @@ from .erasure_words import ERASED, redacted
 
 #: fields in which errors and events repeat what a task was given or said
 SAYS = ("message", "mend", "question", "comment", "text", "error")
+#: those in which the review of an answer repeats it
+REVIEWED = (*SAYS, "evidence", "reason")
 #: changed events that `memory.erased` names
 MOST_NAMED = 1000
 
@@ -30,7 +32,7 @@ MOST_NAMED = 1000
 _ROWS: tuple[tuple[Any, tuple[Any, ...], Any, tuple[Any, ...]], ...] = (
     (Task, (Task.name,), Task.name, (Task.approval_text, Task.approval_comment, Task.error)),
     (Attempt, (Attempt.task, Attempt.number), Attempt.task, (Attempt.error,)),
-    (Call, (Call.id,), Call.task, (Call.error, Call.route)),
+    (Call, (Call.id,), Call.task, (Call.error, Call.route, Call.review)),
     (Effect, (Effect.key,), Effect.task, (Effect.error,)),
 )
 
@@ -48,7 +50,8 @@ def silence(connection: Connection, run: str, derived: Mapping[str, bool], hit: 
             values = {}
             for column in columns:
                 old = row[column.key]
-                new = _said_by(old, hit, derived=row["of"] in derived and column is not Call.route)
+                says = REVIEWED if column is Call.review else SAYS
+                new = _said_by(old, hit, derived=row["of"] in derived and column is not Call.route, says=says)
                 if new != old:
                     values[column.key] = new
             if values:
@@ -71,19 +74,22 @@ def _silence_run(connection: Connection, run: str, derived: Mapping[str, bool], 
     return int(bool(values))
 
 
-def _said_by(value: Any, hit: Hit, *, derived: bool) -> Any:
+def _said_by(value: Any, hit: Hit, *, derived: bool, says: Collection[str] = SAYS) -> Any:
     if value is None:
         return None
     if not derived:
         return redacted(value, hit)
-    return ERASED if isinstance(value, str) else _unsaid(redacted(value, hit))
+    return ERASED if isinstance(value, str) else _unsaid(redacted(value, hit), says)
 
 
-def _unsaid(value: Any) -> Any:
-    """Without what the fields in `SAYS` say."""
+def _unsaid(value: Any, says: Collection[str] = SAYS) -> Any:
+    """Without what the fields in `says` say."""
     if isinstance(value, Mapping):
-        return {k: ERASED if k in SAYS and isinstance(v, str) and v else _unsaid(v) for k, v in value.items()}
-    return [_unsaid(inner) for inner in value] if isinstance(value, list) else value
+        return {
+            k: ERASED if k in says and isinstance(v, str) and v else _unsaid(v, says)
+            for k, v in value.items()
+        }
+    return [_unsaid(inner, says) for inner in value] if isinstance(value, list) else value
 
 
 def seal_chain(

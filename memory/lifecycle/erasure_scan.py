@@ -30,6 +30,7 @@ TEXTS: tuple[tuple[Any, Any], ...] = (
     (Attempt.run_id, Attempt.error),
     (Call.run_id, Call.error),
     (Call.run_id, Call.route),
+    (Call.run_id, Call.review),
     (Effect.run_id, Effect.error),
     (Event.run_id, Event.data),
 )

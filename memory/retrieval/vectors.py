@@ -7,6 +7,7 @@ models, trained to be averaged, whose first dimensions stand for the whole. They
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -60,12 +61,14 @@ class StaticEmbedder:
         # the sum of its tokens' vectors of each word that was met, and its row there
         self._rows: dict[str, int] = {}
         self._sums = Column(np.float32, width=dimensions)
+        self._lock = threading.Lock()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         # tokens do not cross spaces: a word's sum is the same in every text
         split = [text[:LONGEST_TEXT].split() for text in texts]
-        self._learn(split)
-        rows, sums = self._rows, self._sums.all
+        with self._lock:  # threads share the words
+            self._learn(split)
+            rows, sums = self._rows, self._sums.all
         found = np.zeros((len(texts), self.dimensions), np.float32)
         for i, words in enumerate(split):
             if words:
@@ -75,7 +78,7 @@ class StaticEmbedder:
     def _learn(self, split: Sequence[Sequence[str]]) -> None:
         """Remember all words of texts."""
         if len(self._rows) > _REMEMBERED:
-            self._rows.clear()
+            self._rows = {}  # another thread may still read the old ones
             self._sums = Column(np.float32, width=self.dimensions)
         new = list(dict.fromkeys(word for words in split for word in words if word not in self._rows))
         sums = np.zeros((len(new), self.dimensions), np.float32)

@@ -33,7 +33,7 @@ def list_models(pool: Pool = None, as_json: Json = False) -> None:
     file = load_pool(found.pool_file, found.home)
     records = [model_out(spec, found.home) for spec in file.models.values()]
     if as_json:
-        policy = file.policy.model_dump(mode="json")
+        policy = file.policy.data()
         emit(ModelsOut(pool=str(file.path), policy=policy, models=records))
         return
     rows = [

@@ -28,6 +28,8 @@ from .state import Learned
 
 #: rows below which only the share of wrong answers is learned
 FEWEST_ROWS = 40
+#: figures that the distribution of gains is kept in
+QUANTILES = 200
 #: rows below which the gain is P(wrong) less the strong model's mean shortfall
 FEWEST_FOR_GAIN = 100
 _FOLDS = 5
@@ -103,6 +105,9 @@ class DoubtModel:
         self.embedder = embedder
         self._learned: Learned | None = None
         self._share, self._mean_gain = 0.5, 0.5
+        #: what escalating was foretold to bring on training rows, each by a model that had not seen it:
+        #: quantiles [at most `QUANTILES`], empty before enough was learned
+        self.gains: Array = np.zeros(0)
 
     def fit(self, rows: Iterable[Graded | Mapping[str, Any]]) -> None:
         """Learns anew. With fewer than `FEWEST_ROWS` rows, or only right or only wrong ones, every answer
@@ -117,7 +122,7 @@ class DoubtModel:
         known = np.isfinite(strong)
         self._share = float((wrong.sum() + 1) / (len(graded) + 2))
         self._mean_gain = float((strong + wrong - 1)[known].mean()) if known.any() else self._share
-        self._learned = None
+        self._learned, self.gains = None, np.zeros(0)
         if len(graded) < FEWEST_ROWS or wrong.std() == 0:
             return
         checks = tuple(sorted({check.name for row in graded for check in row.checks}))
@@ -128,10 +133,11 @@ class DoubtModel:
         margin = _out_of_fold(x, wrong)
         calibration = Logistic.fit(margin[:, None], wrong, penalty=1.0)
         rest = ordering = None
+        gains = p = sigmoid(calibration.margin(margin[:, None]))
         if known.any():
-            p = sigmoid(calibration.margin(margin[:, None]))[known]
             vectors = self._vectors(x, prompts, answers)[known]
-            rest, ordering = _fit_gain(vectors, p, wrong[known], (strong + wrong - 1)[known])
+            rest, ordering, gains = _fit_gain(vectors, p[known], wrong[known], (strong + wrong - 1)[known])
+        self.gains = np.quantile(gains, np.linspace(0, 1, min(QUANTILES, len(gains))))
         learned = Logistic.fit(x, wrong, _PENALTY)
         self._learned = Learned(checks, scale, learned, calibration, rest, ordering)
 
@@ -176,7 +182,8 @@ class DoubtModel:
     def to_json(self) -> dict[str, Any]:
         """What was learned, as a value that `json.dumps` takes: for the database."""
         learned = self._learned and self._learned.to_json()
-        return {"share": self._share, "mean_gain": self._mean_gain, "learned": learned}
+        gains = [float(gain) for gain in self.gains]
+        return {"share": self._share, "mean_gain": self._mean_gain, "gains": gains, "learned": learned}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any], embedder: Embeds | None = None) -> DoubtModel:
@@ -188,6 +195,7 @@ class DoubtModel:
         model = cls(embedder)
         try:
             model._share, model._mean_gain = float(state["share"]), float(state["mean_gain"])
+            model.gains = np.array([float(gain) for gain in state["gains"]])
             learned = state["learned"]
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"a saved doubt cannot be read: {error!r}", mend="learn it again") from error
@@ -242,8 +250,9 @@ def _out_of_fold(x: Array, y: Array) -> Array:
     return margin
 
 
-def _fit_gain(vectors: Array, p: Array, wrong: Array, gain: Array) -> tuple[Ridge, Logistic]:
-    """`(what P(wrong) leaves of the gain, the gain as a probability of being wrong)`."""
+def _fit_gain(vectors: Array, p: Array, wrong: Array, gain: Array) -> tuple[Ridge, Logistic, Array]:
+    """`(what P(wrong) leaves of the gain, the gain as a probability of being wrong, the gains of these rows
+    as foretold by others)`."""
     penalty = _REST_PENALTY if len(p) >= FEWEST_FOR_GAIN else _ONLY_THE_MEAN
     ridge = Ridge.fit(vectors, gain - p, penalty)
     fold, rest = _folds(len(p)), np.full(len(p), ridge.mean)
@@ -251,4 +260,4 @@ def _fit_gain(vectors: Array, p: Array, wrong: Array, gain: Array) -> tuple[Ridg
         train = fold != k
         part = Ridge.fit(vectors[train], (gain - p)[train], penalty)
         rest[~train] += part.ask(vectors[~train]) - part.mean
-    return ridge, Logistic.fit((p + rest)[:, None], wrong, penalty=1.0)
+    return ridge, Logistic.fit((p + rest)[:, None], wrong, penalty=1.0), np.clip(p + rest, -1, 1)

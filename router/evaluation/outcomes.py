@@ -122,7 +122,7 @@ class Matrix:
 
 def read_csv(path: str | Path) -> Outcomes:
     """Outcomes of a CSV (UTF-8, commas; `.gz` too) with the columns `prompt, model, score` and, where known,
-    `task, cost_usd, in_tok, out_tok, seconds` and `action` (`direct` or `refine`). Other columns are left
+    `task, cost_usd, in_tok, out_tok, seconds, answer` and `action` (`direct`, `refine`). Other columns are left
     out. A row without a score is a missing cell.
 
     Raises:
@@ -219,8 +219,8 @@ def _action(row: Mapping[str, str]) -> str:
 
 def _outcome(row: Mapping[str, str]) -> Outcome:
     amounts = {c: float(row[c]) for c in AMOUNTS if (row.get(c) or "").strip()}
-    task = (row.get("task") or "").strip() or None
-    return Outcome(row["prompt"], row["model"].strip(), float(row["score"]), task, **amounts)
+    task, answer = (row.get("task") or "").strip() or None, row.get("answer") or None
+    return Outcome(row["prompt"], row["model"].strip(), float(row["score"]), task, answer=answer, **amounts)
 
 
 def _number(text: str) -> float | None:

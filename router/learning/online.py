@@ -39,7 +39,7 @@ _COUNT, _TEXT, _TASK = 0.1, 0.3, 1.0
 #: prior standard deviations: of the common part, of a model's own, of a model's mean; variance of an outcome
 _COMMON, _OWN, _MEAN, _NOISE = 0.7, 0.15, 0.25, 0.16
 #: how far sampling strays, in posterior standard deviations
-_STRAY = 0.4
+STRAY = 0.4
 #: kept of what is known with every outcome
 _KEPT = 0.9998
 _ALARM, _RECENT = 10.0, 15
@@ -86,7 +86,7 @@ class OnlineRouter:
         self._middle = np.zeros(self._width)
         # sums of forecast × outcome and of forecast² : what the text was good for
         self._proof = np.zeros(2)
-        self._ready(featurizer)
+        self.ready(featurizer)
         self._solve()
 
     def choose(self, prompt: str, task: str | None = None, allowed: Collection[str] | None = None) -> Choice:
@@ -104,7 +104,7 @@ class OnlineRouter:
         variance = self._posterior(x)[1]
         cost = self._costs(len(prompt), task)
         value = np.where(open_to, quality - self.price * cost, -np.inf)
-        chances = _chances(value, _STRAY * np.sqrt(variance))
+        chances = chances_of(value, STRAY * np.sqrt(variance))
         best = int(np.argmax(value))
         chances = self._affordable(chances, best, cost)
         rng = np.random.default_rng((self.seed, self.choices))
@@ -118,8 +118,19 @@ class OnlineRouter:
             tuple(np.clip(quality, 0, 1).tolist()), tuple(cost.tolist()),
         )  # fmt: skip
 
-    def learn(self, prompt: str, task: str | None, model: str, score: float, cost_usd: float | None) -> None:
+    def moved(self, prompt: str, task: str | None) -> tuple[Array, Array]:
+        """`(shift, variance)` [models]: how far outcomes lie above what was foretold of them (`learn`), as
+        far as is believed, and what is not known of that."""
+        x = self._features(prompt, task)
+        return self._posterior(self._believed(x))[0], self._posterior(x)[1]
+
+    def learn(
+        self, prompt: str, task: str | None, model: str, score: float, cost_usd: float | None,
+        foretold: float = 0.5,
+    ) -> None:  # fmt: skip
         """An outcome, at once or much later; the order does not have to be that of the choices.
+
+        `foretold`: the score that was expected by a predictor, which this one then corrects.
 
         Raises:
             UsageError: a model that the router does not have, or a score that is not in 0…1.
@@ -128,11 +139,11 @@ class OnlineRouter:
             raise UsageError(
                 f"an outcome of {model!r} with score {score}", mend="name a model of the router, score 0…1"
             )
-        j, x = self.models.index(model), self._features(prompt, task)
-        self._prove(j, x, score)
-        changed = self._watch(j, x, score)
+        j, x, above = self.models.index(model), self._features(prompt, task), score - foretold
+        self._prove(j, x, above)
+        changed = self._watch(j, x, above)
         self._sums.forget(_KEPT)
-        self._sums.add(j, x, score - 0.5)
+        self._sums.add(j, x, above)
         self._middle += (x - self._middle) / min(self.outcomes + 1, 500)
         self.outcomes += 1
         if cost_usd is not None:
@@ -143,7 +154,7 @@ class OnlineRouter:
 
     def to_state(self) -> bytes:
         """All that was learned; no text. `from_state` goes on where this one is."""
-        return pack(self, _CLASSES)
+        return pack(self, ONLINE_CLASSES)
 
     @classmethod
     def from_state(cls, state: bytes, featurizer: Featurizer | None = None) -> OnlineRouter:
@@ -151,21 +162,22 @@ class OnlineRouter:
         Raises:
             UsageError: no state, or one of another version.
         """
-        made = unpack(state, _CLASSES)
+        made = unpack(state, ONLINE_CLASSES)
         if not isinstance(made, cls):
             raise UsageError("this is another router's state", mend="give the state of an OnlineRouter")
-        made._ready(featurizer)
-        return made
+        return made.ready(featurizer)
+
+    def ready(self, featurizer: Featurizer | None = None) -> OnlineRouter:
+        """Itself, made whole after it was read as a part of a larger state."""
+        self._featurizer = featurizer or Featurizer()
+        self._last: tuple[str, Array, Array] | None = None
+        return self
 
     # ------------------------------------------------------------ inside
 
     @property
     def _width(self) -> int:
         return 1 + _FORMS + VECTOR + len(self._tasks)
-
-    def _ready(self, featurizer: Featurizer | None) -> None:
-        self._featurizer = featurizer or Featurizer()
-        self._last: tuple[str, Array, Array] | None = None
 
     def _solve(self) -> None:
         common, own = np.full(self._width, _COMMON**2), np.full(self._width, _OWN**2)
@@ -212,22 +224,22 @@ class OnlineRouter:
         middle = self._middle if self.outcomes else np.eye(1, self._width)[0]
         return middle + share * (x - middle)
 
-    def _prove(self, j: int, x: Array, score: float) -> None:
+    def _prove(self, j: int, x: Array, above: float) -> None:
         """Did what was foretold of this model against the others, beyond its mean, come true?"""
         if self.outcomes < 2:
             return
         here, usual = self._posterior.weights @ x, self._posterior.weights @ self._middle
         forecast = (here - here.mean()) - (usual - usual.mean())
-        rest = score - 0.5 - here.mean() - (usual[j] - usual.mean())
+        rest = above - here.mean() - (usual[j] - usual.mean())
         self._proof = self._proof * 0.999 + np.array([forecast[j] * rest, forecast[j] ** 2])
 
-    def _watch(self, j: int, x: Array, score: float) -> bool:
+    def _watch(self, j: int, x: Array, above: float) -> bool:
         """Forgets what was known of a model whose answers have become better or worse."""
         mean, variance = self._posterior(x)
-        self._recent[j] = [*self._recent[j][-_RECENT + 1 :], (x, score - 0.5)]
+        self._recent[j] = [*self._recent[j][-_RECENT + 1 :], (x, above)]
         if len(self._recent[j]) < _RECENT:
             return False
-        error = score - 0.5 - mean[j]
+        error = above - mean[j]
         if not self._drifts[j].see(error, float(np.sqrt(_NOISE + variance[j]))):
             return False
         self.alarms += 1
@@ -261,8 +273,8 @@ class OnlineRouter:
         return kept / kept.sum()
 
 
-def _chances(value: Array, deviation: Array) -> Array:
-    """[m]: the chance of each independent normal to be the largest, by quadrature."""
+def chances_of(value: Array, deviation: Array) -> Array:
+    """[m]: the chance of each independent normal to be the largest, by quadrature; −inf has none."""
     deviation = np.maximum(deviation, 1e-9)
     found = np.zeros(len(value))
     for j in np.flatnonzero(np.isfinite(value)):
@@ -275,7 +287,7 @@ def _chances(value: Array, deviation: Array) -> Array:
     return found / found.sum()
 
 
-_CLASSES = {
+ONLINE_CLASSES = {
     "online": OnlineRouter,
     "sums": Sums,
     "posterior": Posterior,

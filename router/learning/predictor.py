@@ -51,6 +51,8 @@ class Outcome:
     out_tok: float | None = None
     #: from the call's start to its whole answer
     seconds: float | None = None
+    #: what it answered; None where only its score is known
+    answer: str | None = None
 
     @classmethod
     def of(cls, row: Outcome | Mapping[str, Any]) -> Outcome:
@@ -71,7 +73,7 @@ class Outcome:
         if not 0 <= score <= 1:
             raise UsageError(f"an outcome with score {score}", mend="scale scores to 0…1")
         amounts = {name: _amount(row.get(name)) for name in ("cost_usd", "in_tok", "out_tok", "seconds")}
-        return cls(prompt, model, score, row.get("task") or None, **amounts)
+        return cls(prompt, model, score, row.get("task") or None, **amounts, answer=row.get("answer") or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class HierarchicalPredictor:
 
     def to_state(self) -> bytes:
         """All that was learned, without any text; `from_state` gives a predictor with the same answers."""
-        return pack(self, _CLASSES)
+        return pack(self, PREDICTOR_CLASSES)
 
     @classmethod
     def from_state(cls, state: bytes, featurizer: Featurizer | None = None) -> HierarchicalPredictor:
@@ -153,11 +155,15 @@ class HierarchicalPredictor:
         Raises:
             UsageError: no state, or one of another version.
         """
-        made = unpack(state, _CLASSES)
+        made = unpack(state, PREDICTOR_CLASSES)
         if not isinstance(made, cls):
             raise UsageError("this is another router's state", mend="give the state of a predictor")
-        made._featurizer = featurizer or Featurizer()
-        return made
+        return made.ready(featurizer)
+
+    def ready(self, featurizer: Featurizer | None = None) -> HierarchicalPredictor:
+        """Itself, made whole after it was read as a part of a larger state."""
+        self._featurizer = featurizer or Featurizer()
+        return self
 
     def _learn(self, table: _Table) -> None:
         self._names = dict(table.names)
@@ -246,7 +252,7 @@ def _amount(value: object) -> float | None:
     return float(value) if np.isfinite(value) and value >= 0 else None
 
 
-_CLASSES = {
+PREDICTOR_CLASSES = {
     "predictor": HierarchicalPredictor, "quality": QualityModel, "amounts": AmountModel, "curves": Curves,
     "mix": Mix, "means": TaskMeans, "fitted": Fitted, "map": KernelMap, "within": WithinTasks,
 }  # fmt: skip

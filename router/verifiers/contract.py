@@ -43,6 +43,19 @@ class Verifier(Protocol):
         ...
 
 
+#: names of checks by rules that do not err: the form that was asked for, and a check of the task's own
+SCHEMA, OWN = "schema", "check"
+
+
+def ruled(checks: Iterable[Check]) -> float | None:
+    """The score that rules give without doubt: 0 where one is broken, else what the task's own check says.
+    None: the right form alone says nothing of what is in it."""
+    sure = [check for check in checks if check.name in (SCHEMA, OWN) and check.verdict != "unknown"]
+    if any(check.name == SCHEMA and check.verdict == "fail" for check in sure):
+        return 0.0
+    return min((check.score for check in sure if check.name == OWN), default=None)
+
+
 def check_all(verifiers: Iterable[Verifier], prompt: str, answer: str) -> list[Check]:
     """Every verifier's check, in their order."""
     return [verifier.check(prompt, answer) for verifier in verifiers]

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from podium.memory import ledger, reads, runs
+from podium.memory import events, ledger, reads, runs
 from podium.memory.database import Database
 from podium.memory.errors import BudgetStopped, NotFound, PodiumError, StaleEpoch
-from podium.memory.tables import Ledger, Run
-from run_rows import answer, claimed, new_call, record, reserve
+from podium.memory.tables import Call, Ledger, Run
+from run_rows import answer, begin, claimed, ended, new_call, record, reserve
+from run_rows import step as commit
 from sqlalchemy import Connection, func, select, update
 
 
@@ -69,6 +70,55 @@ def test_the_life_of_a_call(database: Database) -> None:
     )
     assert found is not None
     assert (found.text, found.cost_nano) == ("hi", 250)
+
+
+REVIEW = {
+    "checks": [{"name": "arithmetic", "verdict": "wrong", "score": 0.0, "evidence": "2 + 2 = 5"}],
+    "wrong": 0.81,
+    "gain": None,
+    "reason": "a sum is wrong",
+    "escalate": True,
+}
+
+
+def test_what_was_found_of_an_answer_is_settled_with_it(database: Database) -> None:
+    claimed(database)
+    first, second, plain = (reserve(database, 200, name) for name in ("first", "second", "plain"))
+    settle = ledger.settle
+    database.transact(lambda c: settle(c, "r1", 1, first, answer("5"), 9, verdict="escalated", review=REVIEW))
+    database.transact(lambda c: settle(c, "r1", 1, second, answer("4"), 90, verdict="accepted"))
+    database.transact(lambda c: settle(c, "r1", 1, plain, answer("so"), 1))
+    with database.read() as connection:
+        found = {call.id: (call.verdict, call.review) for call in reads.calls(connection, "r1")}
+        told = [e.data.get("verdict", "") for e in events.read(connection, "r1") if e.kind == "call.settled"]
+        nulls = connection.execute(select(func.count()).where(Call.review.is_(None))).scalar()
+    assert found == {first: ("escalated", REVIEW), second: ("accepted", None), plain: (None, None)}
+    assert told == ["escalated", "accepted", ""]
+    assert nulls == 2
+
+
+def test_the_answers_of_a_step(database: Database) -> None:
+    """An interrupted attempt's answers are given in their order, a failed one's and other steps' are not."""
+    claimed(database)
+    begin(database, "a")
+    for name in ("weak", "strong", "open"):
+        reserve(database, 100, name)
+    reserve(database, 100, "other", step=1)
+    for name, text, verdict in (("weak", "5", "escalated"), ("strong", "4", None), ("other", "x", None)):
+        database.transact(
+            lambda c, n=name, t=text, v=verdict: ledger.settle(c, "r1", 1, n, answer(t), 7, verdict=v)
+        )
+
+    def answers() -> list[ledger.Answered]:
+        with database.read() as connection:
+            return ledger.answered(connection, "r1", "a", 0)
+
+    weak, strong = answers()
+    assert (weak.id, weak.answer.text, weak.verdict, weak.review) == ("weak", "5", "escalated", None)
+    assert (strong.id, strong.answer.text, strong.verdict) == ("strong", "4", None)
+    assert (weak.request_hash, weak.route, weak.answer.cost_nano) == ("h0", {"model": "m"}, 7)
+    commit(database, ended("a", 1, "failed", error={"kind": "TaskError"}))
+    assert answers() == []
 
 
 def test_what_does_not_fit_is_refused_and_leaves_nothing(database: Database) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from podium.memory import learning, reads
 from podium.memory.database import HEAD, Database
 from podium.memory.gate import LONGEST, Gate
 from podium.memory.items import NewRevision, Place
@@ -137,7 +138,7 @@ def test_writers_that_are_killed_hold_nobody_up(database: Database) -> None:
 
 
 def test_an_upgrade_while_old_code_writes(database_url: str) -> None:
-    """Schema 0002 becomes 0003 under eight writers of the old code; what they wrote is read by the new."""
+    """Schema 0002 becomes the newest under eight writers of its code; what they wrote is read by the new."""
     database = Database(database_url)
     database.upgrade("0002")
     writers = [started(OLD, database_url, f"r{n}", 40) for n in range(8)]
@@ -158,6 +159,74 @@ def test_an_upgrade_while_old_code_writes(database_url: str) -> None:
         ]
         newer = memory.put("t3", "said anew", kind="artifact", scope="run", scope_id=f"r{n}")
         assert newer.version == 2
+    database.close()
+
+
+#: what the code of schema 0003 writes of a call (its `ledger.py`), as its statements were built
+OLD_CALLS = """
+import json, sys, time
+from podium.memory.database import Database
+from podium.memory.content import Encoded, put_encoded
+from podium.memory.hot import run_many
+RESERVE = '''INSERT INTO call (id, run_id, task, attempt, step, tenant, model, status, route, request_hash,
+request_blob, reserved_nano, reserved_tokens, created_at)
+VALUES (?, ?, 'a', 1, ?, 't', 'm', 'reserved', ?, 'h', ?, 10, 0, ?)'''
+SENT = "UPDATE call SET status = 'sent', worker = 'm:0' WHERE id = ? AND status = 'reserved'"
+SETTLE = '''UPDATE call SET status = 'settled', cost_nano = 7, finished_at = ?, response_blob = ?,
+finish_reason = 'stop', input_tokens = 3, output_tokens = 2, first_token_s = 0.0, total_s = 0.5,
+worker = 'm:0' WHERE id = ?'''
+url, run, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+database = Database(url)
+def reserve(connection, number):
+    asked = Encoded.of({"messages": [{"role": "user", "content": f"{run} asks {number}"}]})
+    put_encoded(connection, "t", [asked])
+    row = (f"{run}-{number:04}", run, number, json.dumps({"model": "m"}), asked.hash, time.time())
+    run_many(connection, RESERVE, [row])
+def settle(connection, number):
+    answer = Encoded.of({"text": f"{run} hears {number}"})
+    put_encoded(connection, "t", [answer])
+    run_many(connection, SETTLE, [(time.time(), answer.hash, f"{run}-{number:04}")])
+def call(number):
+    database.commit(lambda connection: reserve(connection, number))
+    database.commit(lambda connection: run_many(connection, SENT, [(f"{run}-{number:04}",)]))
+    database.commit(lambda connection: settle(connection, number))
+call(0)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(1, count):
+    call(number)
+database.close()
+"""
+#: a run as the code of schema 0003 makes it
+OLD_RUN = """INSERT INTO run (id, tenant, workflow, spec_blob, inputs_blob, status, project_root, priority,
+preapproved, budget_nano, reserved_nano, settled_nano, reserved_tokens, settled_tokens, used_seconds, epoch,
+beat, detached, cancel_requested, pause_requested, control_version, graph_version, event_seq, event_head,
+created_at) VALUES (:id, 't', 'w', '', '', 'running', '/', 0, '[]', 1000, 0, 0, 0, 0, 0, 1, 0, FALSE, FALSE,
+FALSE, 0, 0, 0, '', 0)"""
+
+
+def test_an_upgrade_while_the_code_before_makes_calls(database_url: str) -> None:
+    """Schema 0003 becomes 0004 under eight engines of the old code; their calls can be graded by the new."""
+    database = Database(database_url)
+    database.upgrade("0003")
+    runs = [f"r{n}" for n in range(8)]
+    for run in runs:
+        database.transact(lambda c, run=run: c.execute(text(OLD_RUN), {"id": run}))
+    writers = [started(OLD_CALLS, database_url, run, 20) for run in runs]
+    ready(writers)
+    for writer in writers:
+        go(writer)
+    assert database.upgrade() == HEAD
+    assert [ended(writer) for writer in writers] == [0] * 8
+    assert database.differences() == []
+    for run in runs:
+        with database.read() as connection:
+            calls = reads.calls(connection, run)
+        assert [(call.verdict, call.review) for call in calls] == [(None, None)] * 20
+        database.transact(lambda c, one=calls[3].id: learning.grade(c, "t", one, "feedback", 1))
+    with database.read() as connection:
+        found = learning.examples(connection, "t")
+    assert [(e.prompt, e.answer) for e in found] == [(f"{run} asks 3", f"{run} hears 3") for run in runs]
     database.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 from crash.crash_driver import ROWS
 from engine_project import check_books, kinds, lines, replay_spec, statuses, write_steps
 from podium import ConfigError, Podium
+from podium.memory import learning
 from podium.memory.database import HEAD, Database
 from podium.workers.local import LocalPool
 from sqlalchemy import MetaData, create_engine, insert, inspect, select, text
@@ -22,6 +23,10 @@ from sqlalchemy.pool import NullPool
 
 MakePodium = Callable[..., Podium]
 DUMPS = Path(__file__).parent.parent / "data" / "rev_0001"
+#: columns of a call that schema 0003 has
+CALL_0003 = (
+    "id, run_id, task, attempt, step, model, status, request_hash, request_blob, response_blob, cost_nano"
+)
 #: what was finished when the old engine was killed, with its attempts
 FINISHED = {
     "mid_map": {"first": 1},
@@ -129,6 +134,29 @@ def test_the_upgrade_of_a_database_is_all_or_nothing(
     database.ensure_schema()
     assert database.differences() == []
     database.close()
+
+
+def test_calls_of_the_schema_before_are_examples_after_the_upgrade(
+    make_podium: MakePodium, database_url: str, tmp_path: Path
+) -> None:
+    """A database of schema 0003 with an answered call: nothing of it changes, and it can be graded."""
+    old_database(database_url, "mid_agent", tmp_path)
+    database = Database(database_url)
+    assert database.upgrade("0003") == "0003"
+    assert "outcome" not in inspect(database.engine).get_table_names()
+    calls = text(f"SELECT {CALL_0003} FROM call ORDER BY id")
+    before = database.query(lambda c: c.execute(calls).all())
+    database.close()
+    podium = make_podium(database_url)
+    assert podium.database.revision() == HEAD
+    assert podium.database.differences() == []
+    assert podium.database.query(lambda c: c.execute(calls).all()) == before
+    (settled,) = [row.id for row in before if row.status == "settled"][:1]
+    podium.database.transact(lambda c: learning.grade(c, "default", settled, "feedback", 0.7))
+    (found,) = podium.database.query(lambda c: learning.examples(c, "default"))
+    assert (found.call_id, found.score, found.model, found.propensity) == (settled, 0.7, "replay", 1.0)
+    assert found.prompt
+    assert found.answer
 
 
 def test_a_database_of_a_newer_podium_is_refused(make_podium: MakePodium, database_url: str) -> None:

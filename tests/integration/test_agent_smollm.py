@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,7 @@ class EngineModel:
         schema: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         temperature: float = 0.0,
+        problem: Callable[[str], str] | None = None,
     ) -> Completion:
         request = ChatRequest(tuple(messages), max_tokens or 128, schema, temperature)
         (answer,) = await asyncio.to_thread(self.engine.generate, [request])

@@ -25,7 +25,7 @@ from podium.memory.journal import Journal
 from podium.memory.ledger import BudgetRefused, NewBudget
 from podium.memory.tables import Call, Rate
 from podium.orchestrator import booking
-from podium.orchestrator.caller import RunContext, Services, TaskModel
+from podium.orchestrator.caller import Needs, RunContext, Services, TaskModel
 from podium.orchestrator.leases import Watch
 from podium.orchestrator.turns import ATTEMPT_TIMEOUT
 from podium.router.policy import make_policy
@@ -76,7 +76,7 @@ async def bench(database: Database, tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def ask(services: Services, run: RunContext, prompt: str, task: str = "a", **options: Any) -> Any:
-    model = TaskModel(services, run, task, 1, kind="llm", pinned=options.pop("pinned", None))
+    model = TaskModel(services, run, task, 1, Needs("llm", options.pop("pinned", None)))
     return model.complete([Message("user", prompt)], max_tokens=options.pop("max_tokens", 16))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -65,6 +65,7 @@ class Recorded:
         schema: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         temperature: float = 0.0,
+        problem: Callable[[str], str] | None = None,
     ) -> Completion:
         request = ModelRequest(tuple(messages), schema, max_tokens, temperature)
         self.requests.append(request)

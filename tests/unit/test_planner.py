@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jsonschema
@@ -57,6 +57,7 @@ class Scripted:
         schema: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         temperature: float = 0.0,
+        problem: Callable[[str], str] | None = None,
     ) -> Completion:
         self.asked.append(list(messages))
         self.schemas.append(schema)

@@ -177,8 +177,11 @@ def test_policies_are_made_from_a_pool_file() -> None:
     [
         ({"kind": "best"}, "unknown kind 'best'"),
         ({"kind": "fixed"}, "needs a model"),
-        ({"kind": "cheapest", "model": "small"}, "takes no model"),
-        ({"fallbacks": []}, "unknown key 'fallbacks'"),
+        ({"kind": "cheapest", "model": "small"}, "takes no 'model'"),
+        ({"fallbacks": ["small"]}, "takes no 'fallbacks'"),
+        ({"kind": "learned", "aim": "cheep"}, "unknown aim 'cheep'"),
+        ({"kind": "learned", "quality": 1.5}, "not between 0 and 1"),
+        ({"kind": "learned", "allow": ["smal"]}, "did you mean 'small'"),
         ({"fallback": ["smal"]}, "did you mean 'small'"),
     ],
 )
