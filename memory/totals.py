@@ -51,6 +51,10 @@ class RouteTotal:
     reason: str
     reasons: int
     error: str | None
+    #: what was thought of the answers: accepted | escalated; None: nobody looked at them
+    verdict: str | None
+    #: the way that was taken: direct | cascade | …
+    mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ def route_totals(connection: Connection, run_id: str) -> list[RouteTotal]:
             Call.cost_nano,
             Call.total_s,
             Call.route["reason"].as_string().label("reason"),
+            Call.route["mode"].as_string().label("mode"),
+            Call.verdict,
             Call.error,
             Call.created_at,
         )
@@ -141,16 +147,20 @@ def route_totals(connection: Connection, run_id: str) -> list[RouteTotal]:
             func.coalesce(func.min(c.reason), ""),
             func.count(c.reason.distinct()),
             func.min(c.error),
+            c.verdict,
+            c.mode,
         )
-        .group_by(c.top, c.model, c.status)
-        .order_by(func.min(c.created_at), c.top, c.model, c.status)
+        .group_by(c.top, c.model, c.status, c.verdict, c.mode)
+        .order_by(func.min(c.created_at), c.top, c.model, c.status, c.verdict, c.mode)
     )
     return [
         RouteTotal(
-            top, model, status, n, int(read), int(written), int(cost), float(seconds), why, ways, error
+            top, model, status, n, int(read), int(written), int(cost), float(seconds),
+            why, ways, error, verdict, mode or "direct",
         )
-        for top, model, status, n, read, written, cost, seconds, why, ways, error in connection.execute(query)
-    ]
+        for top, model, status, n, read, written, cost, seconds, why, ways, error, verdict, mode
+        in connection.execute(query)
+    ]  # fmt: skip
 
 
 def effect_totals(connection: Connection, run_id: str) -> list[EffectTotal]:

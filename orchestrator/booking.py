@@ -253,6 +253,8 @@ def route_data(route: Route) -> dict[str, Any]:
         "est_quality": route.est_quality,
         "quality_sd": route.quality_sd,
         "then": route.then,
+        "way_quality": route.way_quality,
+        "way_usd": None if route.way_nano is None else format_usd(route.way_nano),
         "point_usd": None if route.point_nano is None else format_usd(route.point_nano),
         "explored": route.explored,
         "state": route.state,

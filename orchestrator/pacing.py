@@ -92,11 +92,11 @@ class Pacing:
 
     def begin(self, route: Route) -> None:
         """A call has its reservation."""
-        self.pacer.begin(route.est_cost_nano, route.extra_nano)
+        self.pacer.begin(route.expected_nano, route.extra_nano)
 
     def end(self, route: Route, paid_nano: int) -> None:
         """It is over."""
-        self.pacer.end(route.est_cost_nano, paid_nano)
+        self.pacer.end(route.expected_nano, paid_nano)
         self.left.paid(paid_nano)
 
     def weight(self, node: Node) -> float:

@@ -19,6 +19,7 @@ from ..memory.totals import CallTotal, ChildCount, EffectTotal, RouteTotal
 from .problems import did_you_mean
 
 if TYPE_CHECKING:
+    from ..router.evaluation.savings import Savings
     from .placeholders import Ref
     from .workflow import Workflow
 
@@ -191,6 +192,14 @@ class Run:
     def calls(self) -> list[CallRecord]:
         with self._database.read() as connection:
             return reads.calls(connection, self.id)
+
+    @cached_property
+    def savings(self) -> Savings | None:
+        """What the router saved against one model for everything, by the estimates of the calls' routes;
+        None: no call was routed by a policy that judges quality."""
+        from .economics import run_savings
+
+        return run_savings(self.calls)
 
     @cached_property
     def attempts(self) -> list[AttemptRecord]:

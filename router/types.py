@@ -162,10 +162,14 @@ class Route:
     alternatives: tuple[Alternative, ...] = ()
     #: probability with which the policy took this model (1: deterministic)
     propensity: float = 1.0
+    #: of this model's own answer
     est_quality: float | None = None
     quality_sd: float | None = None
-    #: with `cascade`: the model that is asked when the answer is in doubt
+    #: with `cascade`: the model that is asked when the answer is in doubt, and what both together are
+    #: expected to score and to cost (nano-dollars)
     then: str | None = None
+    way_quality: float | None = None
+    way_nano: int | None = None
     #: with `samples`: how often the model is asked
     samples: int = 1
     #: nano-dollars that one point of score (from all wrong to all right) was worth; None: not weighed
@@ -175,6 +179,11 @@ class Route:
     extra_nano: int = 0
     #: version of what was learned
     state: int | None = None
+
+    @property
+    def expected_nano(self) -> int:
+        """What the whole way is expected to cost."""
+        return self.est_cost_nano if self.way_nano is None else self.way_nano
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,16 @@ from .records import (
     EventOut,
     FailedOut,
     ForkOut,
+    LeadOut,
+    Record,
+    ReviewOut,
     RouteOut,
     RunOut,
     RunSummary,
+    SavingsOut,
     ScheduleOut,
     ShowOut,
+    SideOut,
     TaskDetail,
     TaskOut,
     WaitingOut,
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from ...memory.events import EventRecord
     from ...memory.reads import AttemptRecord, CallRecord, RunRecord
     from ...memory.schedules import ScheduleRecord
+    from ...router.evaluation.savings import Lead, Savings, Side
     from ..controls import Fork
     from ..estimate import PlanRow
     from ..views import Below, Run, TaskView
@@ -94,6 +100,50 @@ def _task_fields(task: TaskView) -> dict[str, Any]:
     }
 
 
+#: what a route says besides when its policy judges quality
+_JUDGED = (
+    "est_quality", "quality_sd", "then", "way_quality", "way_usd", "point_usd", "propensity", "explored",
+    "state",
+)  # fmt: skip
+
+
+def _known(kind: type[Record], data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: data[name] for name in kind.model_fields if name in data}
+
+
+def savings_out(found: Savings) -> SavingsOut:
+    return SavingsOut(
+        actual=_side_out(found.actual),
+        best=None if found.best is None else _lead_out(found.best),
+        cheapest=None if found.cheapest is None else _lead_out(found.cheapest),
+        decisions=found.decisions,
+        calls=found.calls,
+        expected_usd=format_usd(found.expected_nano),
+        billed_usd=format_usd(found.billed_nano),
+    )
+
+
+def _side_out(side: Side) -> SideOut:
+    return SideOut(
+        name=side.name,
+        cost_usd=format_usd(side.cost_nano),
+        quality=side.quality,
+        low=side.low,
+        high=side.high,
+    )
+
+
+def _lead_out(lead: Lead) -> LeadOut:
+    return LeadOut(
+        other=_side_out(lead.other),
+        saved_usd=format_usd(lead.saved_nano),
+        saved_share=lead.saved_share,
+        quality=lead.quality,
+        low=lead.low,
+        high=lead.high,
+    )
+
+
 def route_out(call: CallRecord) -> RouteOut:
     route = call.route
     return RouteOut(
@@ -109,6 +159,9 @@ def route_out(call: CallRecord) -> RouteOut:
         est_cost_usd=route.get("est_cost_usd", "0"),
         worst_cost_usd=route.get("worst_cost_usd", format_usd(call.reserved_nano)),
         est_seconds=route.get("est_seconds"),
+        **{name: route[name] for name in _JUDGED if route.get(name) is not None},
+        verdict=call.verdict,
+        review=None if call.review is None else ReviewOut(**_known(ReviewOut, call.review)),
         alternatives=[AlternativeOut(**other) for other in route.get("alternatives", [])],
         cost_usd=None if call.cost_nano is None else format_usd(call.cost_nano),
     )  # fmt: skip
@@ -138,6 +191,7 @@ def show_out(run: Run, chain: ChainOut | None = None, *, everything: bool = Fals
             for task in tasks
         ],
         chain=chain,
+        savings=None if run.savings is None else savings_out(run.savings),
     )
 
 

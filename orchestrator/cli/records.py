@@ -79,6 +79,62 @@ class AlternativeOut(Record):
     fits: bool
     est_cost_usd: Usd
     reason: str
+    #: expected score 0…1 and its standard deviation; null: the policy does not judge quality
+    est_quality: float | None = None
+    quality_sd: float | None = None
+
+
+class CheckOut(Record):
+    name: str
+    verdict: Literal["pass", "fail", "unknown"]
+    score: float
+    evidence: str
+
+
+class ReviewOut(Record):
+    """What was found of an answer. `wrong`: probability; `gain`: score that `then`'s answer would bring."""
+
+    checks: list[CheckOut]
+    wrong: float | None
+    gain: float | None
+    #: the model that was asked then; null: the answer was accepted
+    then: str | None
+    reason: str
+
+
+class SideOut(Record):
+    """One way to make all decisions of a run: what it costs, and the mean expected score, 95 % interval."""
+
+    name: str
+    cost_usd: Usd
+    quality: float | None
+    low: float | None
+    high: float | None
+
+
+class LeadOut(Record):
+    """The run beside one model for everything. What was not called is known by estimates only."""
+
+    other: SideOut
+    #: below 0 if the run cost more
+    saved_usd: Annotated[str, Field(pattern=r"^-?\d+(\.\d+)?$", description="US dollars, exact")]
+    #: of the other's cost
+    saved_share: float | None
+    #: expected score gained, below 0 if given up; 95 % interval
+    quality: float | None
+    low: float | None
+    high: float | None
+
+
+class SavingsOut(Record):
+    actual: SideOut
+    best: LeadOut | None
+    cheapest: LeadOut | None
+    decisions: int
+    calls: int
+    #: what routes expected that the calls would cost, and what these were billed
+    expected_usd: Usd
+    billed_usd: Usd
 
 
 class RouteOut(Record):
@@ -95,6 +151,21 @@ class RouteOut(Record):
     est_cost_usd: Usd
     worst_cost_usd: Usd
     est_seconds: float | None
+    est_quality: float | None = None
+    quality_sd: float | None = None
+    #: with the mode `cascade`: the model behind it, and what both are expected to score and to cost
+    then: str | None = None
+    way_quality: float | None = None
+    way_usd: Usd | None = None
+    #: what one point of score was worth
+    point_usd: Usd | None = None
+    #: the chance with which it was chosen, and whether that was to learn
+    propensity: float = 1.0
+    explored: bool = False
+    #: version of what the router had learned
+    state: int | None = None
+    verdict: str | None = None
+    review: ReviewOut | None = None
     alternatives: list[AlternativeOut]
     status: str
     worker: str | None
@@ -197,6 +268,8 @@ class ShowOut(Record):
     tasks: list[TaskDetail]
     #: only with --verify
     chain: ChainOut | None = None
+    #: null: no call was routed by a policy that judges quality
+    savings: SavingsOut | None = None
 
 
 class EventOut(Record):

@@ -11,6 +11,7 @@ from .common import as_text, iso, note, table
 if TYPE_CHECKING:
     from ...memory.reads import CallRecord
     from ...memory.totals import RouteTotal
+    from ...router.evaluation.savings import Side
     from ..estimate import PlanRow
     from ..views import Run, TaskView
 
@@ -63,7 +64,9 @@ def show(run: Run, *, verbose: bool, everything: bool = False) -> None:
     elif run.routes:
         print("\nRoutes")
         rows = [_route_row(total) for total in run.routes]
-        table(["task", "calls", "model", "tokens", "USD", "s", "reason"], rows, right="calls tokens USD s")
+        heads = ["task", "calls", "model", "answers", "tokens", "USD", "s", "reason"]
+        table(heads, rows, right="calls tokens USD s")
+    _savings(run)
     _effects(run, verbose)
     _end(run, verbose)
 
@@ -166,8 +169,47 @@ def _each_route(calls: Sequence[CallRecord]) -> None:
         for other in route.get("alternatives", []):
             fits = "" if other.get("fits") else "does not fit: "
             print(f"    not {other['model']} (est. {other.get('est_cost_usd')} USD): {fits}{other['reason']}")
+        _review(call)
         if call.error:
             print(f"    error: {call.error}")
+
+
+def _review(call: CallRecord) -> None:
+    """What the checks found of an answer, and what came of it."""
+    if call.review is None:
+        return
+    for check in call.review["checks"]:
+        print(f"    {check['name']}: {check['verdict']}, {check['evidence']}")
+    then = call.review.get("then")
+    verdict = f"escalated to {then}" if then else "accepted"
+    print(f"    {verdict}{': ' if call.review['reason'] else ''}{call.review['reason']}")
+
+
+def _savings(run: Run) -> None:
+    """The bill beside that of one model for everything."""
+    found = run.savings
+    if found is None:
+        return
+    print("\nSaving (what was not called is estimated)")
+    rows = [_side(found.actual, "")]
+    for name, lead in (("best", found.best), ("cheapest", found.cheapest)):
+        if lead is not None:
+            part = lead.saved_share or 0.0
+            share = f" ({100 * part:.0f} %)" if part > 0 else ""
+            rows.append(_side(lead.other, f"{format_usd(lead.saved_nano)}{share}", f"always the {name}: "))
+    table(["way", "USD", "expected score", "saved by this run"], rows, right="USD saved")
+    print(
+        f"{found.decisions:,} decisions, {found.calls:,} calls; estimated "
+        f"{format_usd(found.expected_nano)} USD, billed {format_usd(found.billed_nano)} USD for these"
+    )
+
+
+def _side(side: Side, saved: str, before: str = "") -> list[str]:
+    score = "-" if side.quality is None else f"{side.quality:.2f}"
+    if side.low is not None and side.high is not None and side.high > side.low:
+        score += f" [{max(0.0, side.low):.2f}, {min(1.0, side.high):.2f}]"
+    name = "this run" if side.name == "actual" else before + side.name
+    return [name, format_usd(side.cost_nano), score, saved]
 
 
 def _route_row(total: RouteTotal) -> list[str]:
@@ -181,6 +223,7 @@ def _route_row(total: RouteTotal) -> list[str]:
         total.top,
         f"{total.calls:,}",
         total.model,
+        "-" if total.verdict is None else total.verdict,
         f"{total.input_tokens}→{total.output_tokens}",
         format_usd(total.cost_nano),
         f"{total.total_s:.1f}",

@@ -61,7 +61,7 @@ def standing(route: Route, seen: Review, first: Review | None) -> tuple[float, d
     """
     singles = {a.model: a.est_quality for a in route.alternatives if a.fits and a.est_quality is not None}
     quality, judged = route.est_quality, first or seen
-    if quality is not None and route.then is None:
+    if quality is not None:
         singles[route.model] = quality
     if judged.wrong is not None and judged.gain is not None:
         weak, strong = 1 - judged.wrong, 1 - judged.wrong + judged.gain

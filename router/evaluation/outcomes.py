@@ -122,7 +122,7 @@ class Matrix:
 
 def read_csv(path: str | Path) -> Outcomes:
     """Outcomes of a CSV (UTF-8, commas; `.gz` too) with the columns `prompt, model, score` and, where known,
-    `task, cost_usd, in_tok, out_tok, seconds, answer` and `action` (`direct`, `refine`). Other columns are left
+    `task, cost_usd, in_tok, out_tok, seconds, answer` and `action` (`direct`, `refine`). Others are left
     out. A row without a score is a missing cell.
 
     Raises:
