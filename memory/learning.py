@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -107,6 +107,9 @@ class Example:
     step: int | None
     #: the chance with which the policy chose this model
     propensity: float | None
+    #: how the model was used: direct | cascade | samples | refine; and how often, with `samples`
+    mode: str = "direct"
+    samples: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,24 @@ def grade(
         "at": time.time(),
     }
     return int(connection.execute(insert(Outcome).values(row).returning(Outcome.id)).scalar_one())
+
+
+def blame(connection: Connection, tenant: str, run_id: str, tasks: Sequence[str], note: str) -> int:
+    """A task that had read the outputs of these tasks failed: their latest answers count as failures, as long
+    as nobody says better. Returns how many there were."""
+    blamed = 0
+    for task in tasks:
+        mine = (Call.tenant == tenant, Call.run_id == run_id, Call.task == task, Call.status == "settled")
+        latest = (
+            select(Call.id)
+            .where(*mine)
+            .order_by(Call.attempt.desc(), Call.step.desc(), Call.created_at.desc())
+        )
+        call_id = connection.execute(latest.limit(1)).scalar()
+        if call_id is not None:
+            grade(connection, tenant, call_id, "failure", 0.0, note)
+            blamed += 1
+    return blamed
 
 
 def put_examples(
@@ -328,4 +349,6 @@ def _example(row: Any, asked: Any, answered: Any) -> Example | None:
         run_id=row["c_run_id"],
         step=row["c_step"],
         propensity=route.get("propensity"),
+        mode=route.get("mode", "direct"),
+        samples=route.get("samples", 1),
     )

@@ -34,6 +34,7 @@ __all__ = [
     "NewCall",
     "Recorded",
     "answered",
+    "judge",
     "left",
     "mark_sent",
     "open_budgets",
@@ -196,6 +197,22 @@ def _overrun(row: Any, cost_nano: int, tokens: int) -> dict[str, Any]:
     if tokens > row.reserved_tokens > 0:  # 0: reserved before tokens were counted
         over |= {"tokens": tokens, "reserved_tokens": row.reserved_tokens}
     return over
+
+
+def judge(
+    connection: Connection, run_id: str, epoch: int, call_id: str, verdict: str, review: Mapping[str, Any]
+) -> None:
+    """What was found of a settled answer once others stood beside it.
+
+    Raises:
+        StaleEpoch: another engine owns the run.
+    """
+    fence(connection, run_id, epoch)
+    connection.execute(
+        update(Call)
+        .where(Call.id == call_id, Call.run_id == run_id)
+        .values(verdict=verdict, review=dict(review))
+    )
 
 
 def refund(connection: Connection, run_id: str, epoch: int, call_id: str, error: str) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..memory import ledger
-from ..memory.budgets import BudgetRefused, scopes_of
+from ..memory.budgets import BudgetRefused, Left, scopes_of
 from ..memory.errors import PodiumError
 from ..memory.limits import Throttled
 from ..memory.money import format_usd
@@ -42,6 +42,8 @@ class Asked:
     #: the request as it is recorded, and its hash
     request: dict[str, Any]
     digest: str
+    #: the verdict of an answer that is no more than a part of the way: sampled | drafted | judged
+    part: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,8 @@ class _Booking:
         except PodiumError as error:
             booked.hold.release(returned=False)
             if isinstance(error, BudgetRefused):
+                if (shorter := self._shorter(route, error.left)) is not None:
+                    return await self.reserve(shorter, place)
                 line = budgets[error.scope]
                 self._refused[route.model] = _Refused(error, line, seen[id(line)])
             elif isinstance(error, Throttled):
@@ -207,6 +211,22 @@ class _Booking:
         if run.pacing is not None:
             run.pacing.begin(route)
         return booked
+
+    def _shorter(self, route: Route, left: Left) -> Route | None:
+        """The same route with an answer that the rest of the budget covers, if nearly every answer is no
+        longer; None: there is none."""
+        enough, query = route.enough_tokens, self._asked.query
+        if enough is None or enough >= route.max_tokens:
+            return None
+        price = self._services.pool.specs[route.model].price
+        worst = price.cost(query.input_tokens_max, enough)
+        tokens = query.input_tokens_max + enough
+        if (left.nano is not None and worst > left.nano) or (
+            left.tokens is not None and tokens > left.tokens
+        ):
+            return None
+        reason = f"{route.reason}; {enough:,} tokens of answer, since no more are in the budget"
+        return replace(route, max_tokens=enough, worst_cost_nano=worst, enough_tokens=None, reason=reason)
 
     def _new_call(self, route: Route) -> ledger.NewCall:
         asked = self._asked
@@ -253,6 +273,7 @@ def route_data(route: Route) -> dict[str, Any]:
         "est_quality": route.est_quality,
         "quality_sd": route.quality_sd,
         "then": route.then,
+        "samples": route.samples,
         "way_quality": route.way_quality,
         "way_usd": None if route.way_nano is None else format_usd(route.way_nano),
         "point_usd": None if route.point_nano is None else format_usd(route.point_nano),

@@ -205,8 +205,8 @@ class Engine:
         from ..router.decision.policy import Known, make_learned
 
         shelf, left = await self.learning.shelf(record.tenant), Remaining()
-        policy = make_learned(spec, Known(shelf, left))
-        return policy, Pacing(policy.pacer, left)
+        policy = make_learned(spec, Known(shelf, left, self.services.pool.queue))
+        return policy, Pacing(policy.pacer, left, policy.terms.judge)
 
     def _driver(self, context: RunContext, priority: int) -> RunDriver:
         return RunDriver(self.services, self._executor, context, self._shares, self._wake, priority=priority)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import random
 import time
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..memory import learning
 from ..memory.errors import BudgetStopped, PodiumError, StaleEpoch, TaskError, WaitingForPerson
 from ..memory.steps import Finish, Retry, Wait
 from .executor import QUARANTINE, Outcome
 from .processes import WorkerDied
 from .state import DONE, PASSED, Node
-from .tasks import ApprovalTask, PlanTask, PythonTask, ToolTask
+from .tasks import ApprovalTask, LlmTask, PlanTask, PythonTask, ToolTask
 
 if TYPE_CHECKING:
     from .driver import RunDriver
@@ -113,6 +115,8 @@ def _failed(driver: RunDriver, node: Node, error: PodiumError) -> None:
 def fail(driver: RunDriver, node: Node, error: PodiumError) -> None:
     """The task has failed for good: its policy, or that of a task above it, says what that means."""
     error.task = error.task or node.name
+    if isinstance(node.spec, PythonTask | ToolTask) and type(error) is TaskError:
+        _blame(driver, node, error)
     if node.role == "undo":
         _end(driver, node, "failed", error)
         node.failed = True
@@ -137,6 +141,24 @@ def fail(driver: RunDriver, node: Node, error: PodiumError) -> None:
         return
     told = {"code": type(error).__name__, "message": error.message, "mend": error.mend, "task": error.task}
     driver.succeed(target, Outcome({"error": told}, error=error.data(), closed=closed))
+
+
+def _blame(driver: RunDriver, node: Node, error: TaskError) -> None:
+    """The router hears that the answers which this task had read led to a failure."""
+    read = [driver.state.nodes[name] for name in driver.state.sources(node)]
+    names = [source.name for source in read if isinstance(source.spec, LlmTask)]
+    if not names:
+        return
+    run, note = driver.run, f"{node.name} failed on it: {error.message}"[:500]
+    written = driver.services.journal.submit(
+        "router.blame", lambda c: learning.blame(c, run.tenant, run.run_id, names, note)
+    )
+    written.add_done_callback(_told)
+
+
+def _told(written: Future[int]) -> None:
+    if not written.cancelled() and (error := written.exception()) is not None:
+        log.warning("A failure was not learned from: %s", error, extra={"action": "router.blame"})
 
 
 def _handler(node: Node) -> Node | None:

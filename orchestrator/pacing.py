@@ -86,8 +86,9 @@ class Remaining:
 class Pacing:
     """What the calls of a run tell its pacer, and ask of it."""
 
-    def __init__(self, pacer: Pacer, left: Remaining) -> None:
-        self.pacer, self.left = pacer, left
+    def __init__(self, pacer: Pacer, left: Remaining, judge: str | None = None) -> None:
+        """`judge`: the model that is asked about answers in doubt."""
+        self.pacer, self.left, self.judge = pacer, left, judge
         self._after: dict[int, tuple[Workflow, Mapping[str, int], float]] = {}
 
     def begin(self, route: Route) -> None:

@@ -52,10 +52,12 @@ class _Found:
 
 def outcome_of(example: Example) -> Outcome:
     """A graded answer as the router learns from it."""
+    from ..router.learned import arm
     from ..router.learning.predictor import Outcome
 
+    model = arm(example.model, example.mode, example.samples)
     return Outcome(
-        example.prompt, example.model, example.score, example.task, example.cost_usd,
+        example.prompt, model, example.score, example.task, example.cost_usd,
         example.in_tok, example.out_tok, example.seconds, example.answer,
     )  # fmt: skip
 
@@ -80,9 +82,10 @@ def train(database: Database, tenant: str, models: Sequence[str], note: str) -> 
             "there is nothing to learn from",
             mend="grade answers (podium feedback CALL good), or give a CSV: podium router train FILE",
         )
-    names = list(dict.fromkeys([*models, *sorted({one.model for one in found})]))
+    outcomes = [outcome_of(one) for one in found]
+    names = list(dict.fromkeys([*models, *sorted({one.model for one in outcomes})]))
     router = LearnedRouter(names)
-    router.train([outcome_of(one) for one in found])
+    router.train(outcomes)
     state = router.to_state()
     version = database.transact(
         lambda c: router_states.save_state(c, tenant, state, upto=upto, rows=len(found), note=note)

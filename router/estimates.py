@@ -56,6 +56,8 @@ class Estimate:
     #: expected score 0…1 and its standard deviation; None: not judged
     quality: float | None = None
     quality_sd: float | None = None
+    #: tokens that are enough for nearly every answer; None: not known
+    enough_tokens: int | None = None
 
     @property
     def fits(self) -> bool:
@@ -166,6 +168,7 @@ def route_to(taken: Estimate, seen: Sequence[Estimate], reason: str, policy: str
         ),
         est_quality=taken.quality,
         quality_sd=taken.quality_sd,
+        enough_tokens=taken.enough_tokens,
     )
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from typing import Any
 
 from ..memory.errors import UsageError
@@ -30,8 +31,17 @@ from .learning.state import pack, unpack
 
 #: latest training rows that the online part is begun with
 _BEGIN = 300
+#: how many times the length that nine in ten answers stay below is enough for one more
+_AMPLE = 1.5
 #: models that a weak one's answers may be escalated to
 _STRONGER = 3
+
+
+def arm(model: str, mode: str, samples: int = 1) -> str:
+    """The name under which a way to use a model is learned: another column beside the model's own."""
+    if mode == "samples":
+        return f"{model} ×{samples}"
+    return f"{model} refined" if mode == "refine" else model
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +51,9 @@ class Judged:
     #: score 0…1, and the standard deviation of that expectation
     quality: float
     sd: float
-    #: tokens of the answer; None: not known
-    out_tok: float | None
+    #: tokens of the answer, and what nine in ten stay below; None: not known
+    out_tok: float | None = None
+    enough_tokens: int | None = None
 
 
 class LearnedRouter:
@@ -107,7 +118,8 @@ class LearnedRouter:
         for j, model in enumerate(self.models):
             quality = min(1.0, max(0.0, float(found.quality[0, j] + shift[j])))
             sd = max(0.0, float(min(found.variance[0, j], variance[j]))) ** 0.5
-            judged[model] = Judged(quality, sd, float(found.out_tok[0, j]) or None)
+            most = ceil(_AMPLE * float(found.out_tok_high[0, j]))
+            judged[model] = Judged(quality, sd, float(found.out_tok[0, j]) or None, most or None)
         return judged
 
     def doubt_of(self, weak: str, strong: str) -> tuple[DoubtModel, bool] | None:

@@ -141,11 +141,12 @@ def plain_review(checks: Sequence[Check]) -> Review:
     return Review(tuple(checks), score=ruled(checks))
 
 
+_LEARNED = ("aim", "quality", "floor", "allow", "deny", "local", "second_usd", "explore", "judge")
 #: what a policy of each kind may say beside `kind` and `fallback`
 KINDS: Mapping[str, frozenset[str]] = {
     "cheapest": frozenset(),
     "fixed": frozenset({"model"}),
-    "learned": frozenset({"aim", "quality", "floor", "allow", "deny", "local", "second_usd", "explore"}),
+    "learned": frozenset({*_LEARNED, "samples", "refine"}),
 }
 
 
@@ -171,7 +172,7 @@ def make_policy(
         raise ConfigError(f"policy: {kind!r} takes no {unknown[0]!r}", mend=f"use {said} only")
     fallback = tuple(given.get("fallback", ()))
     if models is not None:
-        one = [str(given["model"])] if "model" in given else []
+        one = [str(given[key]) for key in ("model", "judge") if key in given]
         _check_known([*one, *fallback, *given.get("allow", ()), *given.get("deny", ())], models)
     if kind == "learned":
         from .decision.policy import make_learned

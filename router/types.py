@@ -179,6 +179,8 @@ class Route:
     extra_nano: int = 0
     #: version of what was learned
     state: int | None = None
+    #: tokens that are enough for nearly every answer of the model to such a prompt; None: not known
+    enough_tokens: int | None = None
 
     @property
     def expected_nano(self) -> int:

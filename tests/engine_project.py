@@ -70,6 +70,12 @@ def crash_once(path: str) -> str:
 def odd(text: str) -> str:
     raise ValueError("nul \\0 and " + chr(0xD800))
 
+def is_big(prompt: str, answer: str) -> dict:
+    return {"score": 1.0 if answer == "big" else 0.0, "evidence": f"{answer} said it"}
+
+def odd_check(prompt: str, answer: str) -> str:
+    return "maybe"
+
 def short(xs: list[int]) -> list[int]:
     return [x for x in xs if x > 100]
 

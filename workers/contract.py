@@ -108,6 +108,10 @@ class Pool(Protocol):
         """Like `generate`, piece by piece; the last Chunk holds the Completion."""
         ...
 
+    def queue(self, model: str) -> float:
+        """How many calls come before a new one in each slot of `model`: 0 where a slot is free. At once."""
+        ...
+
     async def count(self, model: str, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, in order, as `ModelEngine.count`; by any replica, loaded first if none is.
 

@@ -60,6 +60,12 @@ class PolicySpec(BaseModel):
     second_usd: Decimal | None = Field(default=None, ge=0)
     #: share of the spent money that may go into trying models that look worse, to learn
     explore: float | None = Field(default=None, ge=0, le=1)
+    #: ask a model so many times where that is expected to pay, and take what most answers come to
+    samples: int | None = Field(default=None, ge=2, le=9)
+    #: have a model look over its own draft where that is expected to pay
+    refine: bool | None = None
+    #: the model that is asked about answers in doubt before a dearer one is
+    judge: str | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> PolicySpec:
@@ -79,7 +85,8 @@ class PolicySpec(BaseModel):
     @property
     def names(self) -> list[str]:
         """The models that it names."""
-        return [*([self.model] if self.model else []), *self.fallback, *self.allow, *self.deny]
+        single = [name for name in (self.model, self.judge) if name]
+        return [*single, *self.fallback, *self.allow, *self.deny]
 
 
 class _File(BaseModel):

@@ -99,6 +99,9 @@ class RayPool:
     ) -> AsyncIterator[Chunk]:
         return slots_of(self._slots, model).stream(request, label, on_dispatch)
 
+    def queue(self, model: str) -> float:
+        return slots_of(self._slots, model).queue()
+
     async def count(self, model: str, texts: Sequence[str]) -> list[int]:
         slots_of(self._slots, model)
         if self._closed:

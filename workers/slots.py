@@ -163,6 +163,12 @@ class Slots:
             for index, replica in enumerate(self._replicas)
         ]
 
+    def queue(self) -> float:
+        """How many calls come before a new one in each slot; 0 where a slot is free."""
+        slots = self.spec.concurrency * len(self._replicas)
+        held = sum(replica.running for replica in self._replicas) + len(self._waiting)
+        return 0.0 if held < slots else (held - slots + 1) / slots
+
     async def start(self) -> None:
         """Make every replica ready now. Raises the first failure, after all have settled."""
         starts = [self._start(r) for r in self._replicas if r.state != "ready"]

@@ -12,6 +12,8 @@ The last message of a request decides; what follows a command is echoed where th
 `!batches`          the answer lists the sizes of all batches so far, e.g. `1 4 2`
 `!pid`              the answer is the process id
 `!env NAME`         the answer is the repr of that environment variable
+`!model [text]`     the answer is the model's name
+`!choose a|b|c`     the answer is the one that the request's seed counts to, from 0
 `a !cut b`          a stream breaks with a `ProviderError` after the word `!cut`
 =================== ==========================================================
 
@@ -122,7 +124,10 @@ class EchoEngine:
                 f"{words} words do not fit {self.spec.context}",
                 mend="shorten the prompt or take a larger model",
             )
-        text = json.dumps(_smallest(request.schema)) if request.schema is not None else self._say(prompt)
+        if request.schema is not None:
+            text = json.dumps(_smallest(request.schema))
+        else:
+            text = self._say(prompt, request.seed)
         spoken = text.split(" ")
         kept = spoken[: request.max_tokens]
         return Completion(
@@ -133,8 +138,12 @@ class EchoEngine:
             batch_size=batch,
         )
 
-    def _say(self, prompt: str) -> str:
+    def _say(self, prompt: str, seed: int) -> str:
         command, _, rest = prompt.partition(" ")
+        if command == "!model":
+            return self.spec.name
+        if command == "!choose":
+            return rest.split("|")[seed % (rest.count("|") + 1)]
         if command == "!crash":
             _crash_ray_worker()
         if command in ("!fail", "!crash"):

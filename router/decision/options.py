@@ -10,6 +10,8 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
+from ..types import Mode
+
 Array = NDArray[np.float64]
 
 #: nano-dollars for a point of score between which the price of quality is sought
@@ -51,6 +53,13 @@ class Option:
     then: str | None = None
     then_cost: float = 0.0
     gains: Gains | None = field(default=None, repr=False)
+    mode: Mode = "direct"
+    samples: int = 1
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is one answer of one model, and no more."""
+        return self.mode == "direct"
 
     def outlook(self, point: float) -> tuple[float, float, float]:
         """`(quality, cost, share that asks the second model)` when a point of score is worth `point`."""
@@ -84,7 +93,7 @@ class Tradeoff:
         #: the model that is best on average over the decisions that it may take, and the mean score of it
         #: (where it may not be taken: of the best there)
         self.best_model = _best_model(flat)
-        direct = np.array([option.gains is None for option in flat])
+        direct = np.array([option.is_single for option in flat])
         single = np.where(direct, self._quality, -np.inf)
         its = np.where(direct & [option.model == self.best_model for option in flat], self._quality, -np.inf)
         best = np.maximum.reduceat(its, self._starts)
@@ -107,7 +116,8 @@ class Tradeoff:
 
     def point_for_quality(self, target: float) -> float:
         """The least point at which the mean score reaches `target`; `DEAREST_POINT` if none does."""
-        return self._least(lambda point: self.at(point)[0] >= target - 1e-9)
+        # a little more, or the decisions at the very edge fall by rounding
+        return self._least(lambda point: self.at(point)[0] >= target - 1e-9) * 1.001
 
     def point_for_cost(self, most: float) -> float:
         """The greatest point at which the mean cost is not above `most`; `CHEAPEST_POINT` if none is."""
@@ -129,7 +139,7 @@ class Tradeoff:
 def _best_model(options: Sequence[Option]) -> str:
     sums: dict[str, tuple[float, int]] = {}
     for option in options:
-        if option.gains is None:
+        if option.is_single:
             total, count = sums.get(option.model, (0.0, 0))
             sums[option.model] = total + option.quality, count + 1
     return max(sums, key=lambda model: (sums[model][0] / sums[model][1], model))

@@ -9,7 +9,7 @@ one, to learn (Thompson sampling, with its exact probability), as far as the sha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import log
 from typing import Any
@@ -19,19 +19,21 @@ import numpy as np
 from ...memory.errors import ConfigError
 from ...memory.money import format_usd
 from ..estimates import Estimate, estimate_all, no_route, pinned, route_to
-from ..learned import Judged, LearnedRouter
+from ..learned import Judged, LearnedRouter, arm
 from ..learning.online import STRAY, chances_of
 from ..stats import Stats
 from ..types import ModelSpec, Query, Review, Route
 from ..verifiers.contract import Check
 from .options import Gains, Option
 from .pacing import Left, Pacer
-from .review import review
+from .review import gains_of_agreement, review
 
 #: shares of the best single model's expected score that are to be kept
 AIMS: Mapping[str, float] = {"cheap": 0.8, "balanced": 0.95, "best": 1.0}
 #: score of the cheapest and of the dearest model of a pool that nothing is known of, and how sure that is
 _GUESS_LOW, _GUESS_HIGH, _GUESS_SD = 0.5, 0.8, 0.2
+#: how unsure it is what asking twice is worth; and how much dearer a second look is than the draft
+_NEW_SD, _DRAFT = 0.1, 1.5
 #: tokens that models are compared by in price
 _USUAL_CALL = (1000, 300)
 
@@ -55,6 +57,16 @@ class Terms:
     explore: float = 0.05
     #: models after one that failed, in order
     fallback: tuple[str, ...] = ()
+    #: how often a model may be asked for one answer; 1: once
+    samples: int = 1
+    #: whether a model may look over its own draft
+    refine: bool = False
+    #: the model that is asked about answers in doubt
+    judge: str | None = None
+
+
+def _no_queue(_model: str) -> float:
+    return 0.0
 
 
 @dataclass(slots=True)
@@ -74,6 +86,8 @@ class Known:
     shelf: Shelf = field(default_factory=Shelf)
     #: what is left of the run, asked at each choice
     left: Callable[[], Left] = Left
+    #: how many calls come before a new one in each slot of a model
+    queue: Callable[[str], float] = _no_queue
 
     @property
     def router(self) -> LearnedRouter | None:
@@ -129,7 +143,7 @@ class Learned:
         else:
             line = _line(list(price.values()), [_GUESS_LOW, _GUESS_HIGH])
         return {
-            name: known.get(name) or Judged(min(1.0, max(0.0, line(at))), _GUESS_SD, None)
+            name: known.get(name) or Judged(min(1.0, max(0.0, line(at))), _GUESS_SD)
             for name, at in price.items()
         }
 
@@ -148,6 +162,8 @@ class Learned:
     def _ruled(self, query: Query, one: Estimate, judged: Judged) -> Estimate:
         """An estimate with its quality, and with the terms' rules."""
         terms, name, unfit = self.terms, one.spec.name, one.unfit
+        if one.est_seconds is not None:  # calls before it take as long as it will
+            one = replace(one, est_seconds=one.est_seconds * (1 + self.known.queue(name)))
         if terms.allow and name not in terms.allow:
             unfit = "it is not on the allow list"
         elif name in terms.deny:
@@ -158,7 +174,9 @@ class Learned:
             unfit = f"expected score {judged.quality:.2f} < {terms.floor:.2f} asked for"
         elif not unfit and query.seconds_left is not None and (one.est_seconds or 0.0) > query.seconds_left:
             unfit = f"about {one.est_seconds:.1f} s, and {max(0.0, query.seconds_left):.1f} s are left"
-        return replace(one, unfit=unfit, quality=judged.quality, quality_sd=judged.sd)
+        return replace(
+            one, unfit=unfit, quality=judged.quality, quality_sd=judged.sd, enough_tokens=judged.enough_tokens
+        )
 
     def _fallback(self, query: Query, seen: Sequence[Estimate]) -> Estimate | None:
         if not any(e.excluded for e in seen):
@@ -177,8 +195,29 @@ class Learned:
                 first, second = alone[weak.spec.name], alone[strong.spec.name]
                 gains = self._gains(query, first, second)
                 if gains is not None:
-                    found.append(replace(first, then=second.model, then_cost=second.cost, gains=gains))
+                    way = replace(first, mode="cascade", gains=gains)
+                    found.append(replace(way, then=second.model, then_cost=second.cost))
+        if query.kind == "llm":
+            found += [
+                way for one in alone.values() for way in self._repeated(query, one, list(alone.values()))
+            ]
         return found
+
+    def _repeated(self, query: Query, one: Option, alone: Sequence[Option]) -> Iterator[Option]:
+        """Ways that ask one model more than once, as far as the terms allow, and cost less than the dearest
+        model alone. What they are worth is learned; before, they are no better than the model."""
+        known = self.known.router.judge(query.prompt, query.task) if self.known.router is not None else {}
+        dearest = max(alone, key=lambda option: option.cost)
+        for mode, times in (("samples", self.terms.samples), ("refine", 2 if self.terms.refine else 1)):
+            cost = times * one.cost * (_DRAFT if mode == "refine" else 1.0)
+            if times < 2 or cost >= dearest.cost:
+                continue
+            judged = known.get(arm(one.model, mode, times)) or Judged(one.quality, max(one.sd, _NEW_SD))
+            way = replace(one, mode=mode, samples=times, quality=judged.quality, sd=judged.sd, cost=cost)
+            if mode == "samples":
+                gains = gains_of_agreement(judged.quality, dearest.quality)
+                way = replace(way, then=dearest.model, then_cost=dearest.cost, gains=gains)
+            yield way
 
     def _alone(self, one: Estimate) -> Option:
         waiting = self.terms.second_nano * (one.est_seconds or 0.0)
@@ -228,10 +267,11 @@ class Learned:
         route = route_to(one, seen, reason, self.name, left)
         return replace(
             route,
-            mode="direct" if option.then is None else "cascade",
+            mode=option.mode,
             then=option.then,
-            way_quality=None if option.then is None else quality,
-            way_nano=None if option.then is None else round(cost),
+            samples=option.samples,
+            way_quality=None if option.is_single else quality,
+            way_nano=None if option.is_single else round(cost),
             propensity=chance,
             point_nano=round(point),
             explored=taken != best,
@@ -259,6 +299,9 @@ def make_learned(spec: Mapping[str, Any], known: Known | None = None) -> Learned
             second_nano=float(spec.get("second_usd", 0.0)) * 1e9,
             explore=_part(spec.get("explore", 0.05)),
             fallback=tuple(spec.get("fallback", ())),
+            samples=int(spec.get("samples", 1)),
+            refine=bool(spec.get("refine")),
+            judge=spec.get("judge"),
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"policy: {error}", mend="quality, floor and explore are 0 to 1") from error
@@ -291,7 +334,7 @@ def _reason(options: Sequence[Option], point: float, best: int, taken: int, lear
     chosen = options[taken]
     quality, cost, share = chosen.outlook(point)
     words = [f"expected score {quality:.2f} for {format_usd(round(cost))} USD"]
-    if chosen.then is not None:
+    if chosen.mode == "cascade":
         words.append(f"{chosen.then} is asked where the answer is in doubt, about {100 * share:.0f} %")
     if taken != best:
         words.insert(0, f"tried to learn ({_way(options[best])} looks best)")
@@ -307,4 +350,6 @@ def _reason(options: Sequence[Option], point: float, best: int, taken: int, lear
 
 
 def _way(option: Option) -> str:
-    return option.model if option.then is None else f"{option.model} then {option.then}"
+    if option.mode == "cascade":
+        return f"{option.model} then {option.then}"
+    return arm(option.model, option.mode, option.samples)

@@ -8,12 +8,15 @@ bring; it is asked when that is worth more than it costs (`doubt.decide`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 from ..doubt import decide
 from ..learned import LearnedRouter
 from ..types import Query, Review, Route
 from ..verifiers import FREE, check_all
-from ..verifiers.contract import Check, ruled
+from ..verifiers.contract import OWN, Check, ruled
+from .options import Gains
 
 #: reasons of a doubt that are told
 _TOLD = 2
@@ -34,6 +37,10 @@ def review(
     score = ruled(checks)
     if score is not None:
         broken = next((f"{c.name}: {c.evidence}; " for c in checks if c.verdict == "fail"), "")
+        if any(c.name == OWN and c.verdict == "fail" for c in checks):
+            better = second or _better(route)
+            said = "it is of no use" if better is None else f"it is of no use, so {better} is asked"
+            return Review(found, 1 - score, expected - score, better, broken + said, score)
         verdict = decide(expected - score, price, point)
         go = second if verdict.escalate else None
         return Review(found, 1 - score, verdict.gain, go, broken + verdict.reason, score)
@@ -51,6 +58,74 @@ def review(
         return Review(found, wrong, gain, None, said)
     verdict = decide(gain, price, point)
     return Review(found, wrong, gain, second if verdict.escalate else None, f"{said}; {verdict.reason}")
+
+
+def _better(route: Route) -> str | None:
+    """The cheapest model that is expected to do better than the one that was asked; None: there is none."""
+    found = [a for a in route.alternatives if a.fits and (a.est_quality or 0.0) > (route.est_quality or 0.0)]
+    return min(found, key=lambda a: a.est_cost_nano).model if found else None
+
+
+#: between these the doubt of an answer is open, and a judge is worth asking
+OPEN = (0.1, 0.9)
+#: how much likelier a judge's yes is for a right answer than for a wrong one, and its no the other way round
+JUDGED = 3.0
+#: cases that a distribution of gains is made of
+_CASES = 40
+#: the same of samples that all agree, or that none agrees with
+AGREED = 4.0
+
+
+def is_open(route: Route, seen: Review) -> bool:
+    """Whether a judge could change what comes next."""
+    return route.then is not None and OPEN[0] < _wrong(route, seen) < OPEN[1]
+
+
+def judged(route: Route, seen: Review, right: bool, judge: str) -> Review:
+    """A review after a judge has spoken: its word moves the odds, and the decision is made anew."""
+    check = Check.of("judge", float(right), f"{judge} says {'yes' if right else 'no'}")
+    return _moved(route, replace(seen, checks=(*seen.checks, check)), 1 / JUDGED if right else JUDGED)
+
+
+def agreed(route: Route, seen: Review, check: Check) -> Review:
+    """A review after several answers of one model were compared."""
+    return _moved(route, seen, AGREED ** (1 - 2 * check.score))
+
+
+@lru_cache(maxsize=512)
+def _agreement(wrong: float, expected: float) -> Gains:
+    odds = wrong / (1 - wrong)
+    apart, alike = (odds * factor / (1 + odds * factor) for factor in (AGREED, 1 / AGREED))
+    differing = round(_CASES * (wrong - alike) / (apart - alike))
+    gains = [expected - (1 - apart)] * differing + [expected - (1 - alike)] * (_CASES - differing)
+    return Gains.of(gains)
+
+
+def gains_of_agreement(quality: float, expected: float) -> Gains:
+    """What a model with the expected score `expected` brings on what several answers of another come to,
+    whose expected score is `quality`: more where they do not agree."""
+    # few different tables, so that they are quickly weighed together
+    return _agreement(min(max(round(50 * (1 - quality)) / 50, 0.02), 0.98), round(50 * expected) / 50)
+
+
+def _wrong(route: Route, seen: Review) -> float:
+    return seen.wrong if seen.wrong is not None else 1 - (route.est_quality or 0.5)
+
+
+def _moved(route: Route, seen: Review, factor: float) -> Review:
+    """A review whose odds of being wrong are multiplied by `factor`."""
+    before = min(max(_wrong(route, seen), 0.01), 0.99)
+    odds = before / (1 - before) * factor
+    wrong = odds / (1 + odds)
+    gain = (seen.gain if seen.gain is not None else 0.0) + wrong - before
+    then = next((a for a in route.alternatives if a.model == route.then), None)
+    if then is None:
+        return replace(seen, wrong=wrong, gain=gain, then=None)
+    if seen.gain is None:
+        gain = (then.est_quality if then.est_quality is not None else 1.0) - (1 - wrong)
+    verdict = decide(gain, then.est_cost_nano, route.point_nano or 0)
+    reason = f"wrong with probability {wrong:.2f}; {verdict.reason}"
+    return replace(seen, wrong=wrong, gain=gain, then=route.then if verdict.escalate else None, reason=reason)
 
 
 def standing(route: Route, seen: Review, first: Review | None) -> tuple[float, dict[str, float]] | None:
