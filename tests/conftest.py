@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import faulthandler
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from podium import Podium, Settings
@@ -13,7 +16,8 @@ from podium.memory.database import Database
 from podium.router.types import ModelSpec
 from podium.workers.local import LocalPool
 from podium.workers.testing import ECHO, echo_spec
-from services import fresh_database, postgres_server
+from services import KILL9, fresh_database, postgres_server
+from sqlalchemy import make_url
 
 MakePodium = Callable[..., Podium]
 EXIT_SECONDS = 60
@@ -44,6 +48,18 @@ def postgres_server_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def judged_on_sqlite() -> Iterator[Future[dict[str, Any]]]:
+    """What the referee says of fifty random kills on SQLite, for `crash/test_kill9.py`.
+
+    It takes a minute and one core. The tests of `contract/` start it and go on: they leave a core idle.
+    """
+    from benchmarks.crash.__main__ import judge
+
+    with ThreadPoolExecutor(1) as thread:
+        yield thread.submit(judge, KILL9, kills=50, seed=1, per_run=4)
+
+
 @pytest.fixture
 def postgres_url(postgres_server_url: str) -> Iterator[str]:
     """A new, empty database on the PostgreSQL server."""
@@ -51,12 +67,44 @@ def postgres_url(postgres_server_url: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database with the current schema, made once and then copied: that is much sooner."""
+    file = tmp_path_factory.mktemp("template") / "podium.db"
+    _make_schema(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server_url: str) -> Iterator[str]:
+    """The name of the same on the PostgreSQL server."""
+    with fresh_database(postgres_server_url) as url:
+        _make_schema(url)
+        yield str(make_url(url).database)
+
+
+def _make_schema(url: str) -> None:
+    made = Database(url)
+    made.ensure_schema()
+    made.close()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new, empty database, once of each kind."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A new database, once of each kind. It is empty, unless the test asks for `database` in it, too."""
+    empty = "database" not in request.fixturenames
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'database' / 'podium.db'}"
-    return request.getfixturevalue("postgres_url")
+        file = tmp_path / "database" / "podium.db"
+        if not empty:
+            file.parent.mkdir()
+            shutil.copy(request.getfixturevalue("sqlite_template"), file)
+        yield f"sqlite:///{file}"
+    elif empty:
+        yield request.getfixturevalue("postgres_url")
+    else:
+        template = request.getfixturevalue("postgres_template")
+        with fresh_database(request.getfixturevalue("postgres_server_url"), template) as url:
+            yield url
 
 
 @pytest.fixture
@@ -79,7 +127,9 @@ def echo_pool(tmp_path: Path) -> Callable[..., LocalPool]:
 
 
 @pytest.fixture
-def make_podium(home: Path, echo_pool: Callable[..., LocalPool]) -> Iterator[MakePodium]:
+def make_podium(
+    home: Path, echo_pool: Callable[..., LocalPool], sqlite_template: Path
+) -> Iterator[MakePodium]:
     """Makes Podiums over echo pools (or over `pool`): `make(url, *specs, **settings)`; url None: SQLite in
     the home. They are closed when the test ends.
     """
@@ -87,6 +137,10 @@ def make_podium(home: Path, echo_pool: Callable[..., LocalPool]) -> Iterator[Mak
 
     def make(url: str | None, *specs: ModelSpec, pool: LocalPool | None = None, **settings: object) -> Podium:
         chosen = Settings.model_validate({"home": home, "database_url": url or "", **settings})
+        file = Path(chosen.database.removeprefix("sqlite:///"))
+        if chosen.database.startswith("sqlite:///") and not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sqlite_template, file)
         made.append(Podium(chosen, pool=pool or echo_pool(*specs)))
         return made[-1]
 

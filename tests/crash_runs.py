@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
-import sys
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine_project import lines, write_steps
 from podium import Podium, Settings
 from podium.orchestrator.views import Run
+from warm import Warm
 
 TESTS = Path(__file__).parent
+#: those that no thread of the tests uses at the moment; they stay for the tests to come
+_idle: deque[Warm] = deque()
 
 
 @dataclass(frozen=True)
@@ -43,20 +46,27 @@ def make_project(folder: Path) -> None:
 
 def start(folder: Path, url: str, workflow: str, fault: str = "") -> subprocess.CompletedProcess[str]:
     """Run the driver in the project `folder` until it ends or kills itself."""
+    return drive("crash_driver.py", [str(folder / "home"), url, workflow], folder, fault)
+
+
+def drive(
+    driver: str, arguments: list[str], folder: Path, fault: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the programs in tests/crash as a process of its own."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PODIUM_")}
     environment |= {
         "PODIUM_FAULT": fault,
         "PYTHONPATH": str(TESTS),
         "PYTHONWARNINGS": "error::ResourceWarning",
     }
-    return subprocess.run(
-        [sys.executable, str(TESTS / "crash" / "crash_driver.py"), str(folder / "home"), url, workflow],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
+    try:
+        warm = _idle.pop()
+    except IndexError:
+        warm = Warm()
+        atexit.register(warm.close)
+    done = warm.script(TESTS / "crash" / driver, arguments, folder, environment)
+    _idle.append(warm)
+    return done
 
 
 def crash(folder: Path, url: str, workflow: str, fault: str) -> Crash:

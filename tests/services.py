@@ -15,6 +15,8 @@ from sqlalchemy.pool import NullPool
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / ".ci" / "postgres"
+#: the referee of random kills
+KILL9 = ROOT / "tests" / "crash" / "referee" / "kill9.py"
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
 
@@ -48,12 +50,12 @@ def postgres_server() -> Iterator[str]:
 
 
 @contextmanager
-def fresh_database(server: str) -> Iterator[str]:
-    """The address of a new, empty database on `server`; dropped afterwards, connected or not."""
+def fresh_database(server: str, template: str = "template1") -> Iterator[str]:
+    """The address of a new database on `server`, empty or a copy; dropped afterwards, connected or not."""
     name = f"podium_{secrets.token_hex(6)}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
     try:
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.warm import Warm
 from jsonschema import Draft202012Validator
+from warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 PODIUM = [sys.executable, "-m", "podium.orchestrator.cli.main"]
@@ -119,7 +120,7 @@ class Project:
 
 @dataclass(frozen=True)
 class WarmProject(Project):
-    """The same, with the program forked from a process that has imported it: for tests with many calls."""
+    """The same, with the program forked from a process that has imported it: a second less for each call."""
 
     warm: Warm
 
@@ -129,7 +130,7 @@ class WarmProject(Project):
         return done
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def warm() -> Iterator[Warm]:
     made = Warm()
     yield made
@@ -137,7 +138,8 @@ def warm() -> Iterator[Warm]:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def cold(tmp_path: Path) -> Project:
+    """The project with a new interpreter for each call: what a person starts, lazy imports and all."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PODIUM_")}
     made = Project(tmp_path, inherited | {"PODIUM_HOME": str(tmp_path / "home")})
     made.write("pool.yaml", POOL)
@@ -147,3 +149,12 @@ def project(tmp_path: Path) -> Project:
     made.write("papers/b.txt", "The moon pulls the water.")
     made.write("papers/a.txt", "The sea rises twice a day.")
     return made
+
+
+@pytest.fixture
+def project(cold: Project, warm: Warm, sqlite_template: Path) -> Project:
+    """The project, in the same folder, for the calls after a verb's first; its database has a schema."""
+    home = cold.folder / "home"
+    home.mkdir()
+    shutil.copy(sqlite_template, home / "podium.db")
+    return cold.warmly(warm)

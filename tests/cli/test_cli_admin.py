@@ -6,15 +6,16 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 
-def test_init_makes_a_project_that_is_valid_and_keeps_what_is_there(project: Any) -> None:
-    made = project.json("init", "new", verb="init")
+def test_init_makes_a_project_that_is_valid_and_keeps_what_is_there(cold: Any, project: Any) -> None:
+    made = cold.json("init", "new", verb="init")
     assert made["files"] == ["podium.toml", "pool.yaml", "tools.py", "workflow.yaml"]
-    new = type(project)(project.folder / "new", project.env)
+    new = replace(project, folder=project.folder / "new")
     plan = new.json("run", "workflow.yaml", "-i", "topic=tides", "--dry-run", verb="run --dry-run")
     assert plan["budget_usd"] == "0.05"
     assert {row["task"]: row["model"] for row in plan["rows"]} == {
@@ -29,12 +30,12 @@ def test_init_makes_a_project_that_is_valid_and_keeps_what_is_there(project: Any
     assert "mine" not in (project.podium("init", "new", "--force") and (new.folder / "tools.py").read_text())
 
 
-def test_db_check_before_and_after_upgrade(project: Any) -> None:
-    before = project.json("db", "check", verb="db", code=3)
+def test_db_check_before_and_after_upgrade(cold: Any) -> None:
+    before = cold.json("db", "check", verb="db", code=3)
     assert before["revision"] is None
-    assert "podium db upgrade" in project.podium("db", "check", code=3).stderr
-    assert project.json("db", "upgrade", verb="db")["ok"]
-    assert project.json("db", "check", verb="db")["ok"]
+    assert "podium db upgrade" in cold.podium("db", "check", code=3).stderr
+    assert cold.json("db", "upgrade", verb="db")["ok"]
+    assert cold.json("db", "check", verb="db")["ok"]
 
 
 def test_a_database_that_cannot_be_is_a_config_error(project: Any) -> None:
@@ -42,8 +43,8 @@ def test_a_database_that_cannot_be_is_a_config_error(project: Any) -> None:
     assert "→" in project.podium("runs", code=3, PODIUM_DATABASE_URL="sqlite://").stderr
 
 
-def test_doctor_is_well_here_and_names_each_mend_elsewhere(project: Any) -> None:
-    report = project.json("doctor", verb="doctor")
+def test_doctor_is_well_here_and_names_each_mend_elsewhere(cold: Any, project: Any) -> None:
+    report = cold.json("doctor", verb="doctor")
     checks = {check["name"]: check for check in report["checks"]}
     assert report["ok"]
     assert checks["python"]["state"] == checks["packages"]["state"] == checks["pool"]["state"] == "ok"
@@ -63,10 +64,10 @@ def test_doctor_finds_a_home_that_cannot_be_written(project: Any) -> None:
     assert next(c for c in report["checks"] if c["name"] == "home")["state"] == "fail"
 
 
-def test_status_and_down_where_nothing_is_up(project: Any) -> None:
-    status = project.json("status", verb="status")
+def test_status_and_down_where_nothing_is_up(cold: Any) -> None:
+    status = cold.json("status", verb="status")
     assert (status["running"], status["ready"], status["open_runs"]) == (False, False, 0)
-    assert project.json("down", verb="down") == {"engine_stopped": False, "head_stopped": False}
+    assert cold.json("down", verb="down") == {"engine_stopped": False, "head_stopped": False}
 
 
 def test_up_says_what_is_missing_before_it_starts_anything(project: Any) -> None:
@@ -77,8 +78,8 @@ def test_up_says_what_is_missing_before_it_starts_anything(project: Any) -> None
     assert not (project.folder / "home" / "cluster.json").exists()
 
 
-def test_models_lists_the_pool_with_its_state(project: Any) -> None:
-    listed = project.json("models", verb="models")
+def test_models_lists_the_pool_with_its_state(cold: Any, project: Any) -> None:
+    listed = cold.json("models", verb="models")
     assert [(m["name"], m["state"], m["input_usd_per_mtok"]) for m in listed["models"]] == [
         ("cheap", "ready", "0.1"),
         ("dear", "ready", "1"),
@@ -184,16 +185,16 @@ def test_a_dead_endpoint_fails_the_test_with_exit_5(project: Any) -> None:
     assert test["error"]
 
 
-def test_ask_prints_the_answer_and_records_the_run(project: Any) -> None:
-    done = project.podium("ask", "What pulls the water?")
+def test_ask_prints_the_answer_and_records_the_run(cold: Any, project: Any) -> None:
+    done = cold.podium("ask", "What pulls the water?")
     assert done.stdout == "The moon.\n"
     record = project.json("ask", "What pulls the water?", "--max-tokens", "9", verb="ask")
     assert record["outputs"] == {"answer": "The moon."}
     assert project.json("ask", "x", "--budget", "0", verb="ask", code=4)["status"] == "stopped"
 
 
-def test_plan_falls_back_to_a_template_and_says_so(project: Any) -> None:
-    plan = project.json("plan", "Summarise these documents", "-i", "docs=@papers/", verb="plan")
+def test_plan_falls_back_to_a_template_and_says_so(cold: Any, project: Any) -> None:
+    plan = cold.json("plan", "Summarise these documents", "-i", "docs=@papers/", verb="plan")
     assert plan["source"] == "template"
     assert plan["notes"]
     assert "docs" in plan["workflow"]["inputs"]

@@ -58,9 +58,9 @@ def done(project: Any) -> str:
     return project.json(*RUN, "--approve", "publish", verb="run")["run_id"]
 
 
-def test_a_waiting_run_is_paused_at_once_and_resumed(project: Any) -> None:
+def test_a_waiting_run_is_paused_at_once_and_resumed(cold: Any, project: Any) -> None:
     run = project.json(*RUN, verb="run", code=7)["run_id"]
-    assert project.json("pause", run[:6], verb="pause") == {"run_id": run, "status": "paused", "tasks": []}
+    assert cold.json("pause", run[:6], verb="pause") == {"run_id": run, "status": "paused", "tasks": []}
     done = project.podium("watch", "last", code=7)
     assert f"podium resume {run}" in done.stderr
     project.podium("approve", run, "publish")
@@ -99,9 +99,9 @@ def test_pause_while_it_runs_ends_the_command_with_7(project: Any) -> None:
     assert project.json("resume", "last", verb="resume")["outputs"] == {"after": "The moon."}
 
 
-def test_change_of_budgets_and_priority(project: Any) -> None:
+def test_change_of_budgets_and_priority(cold: Any, project: Any) -> None:
     run = project.json(*RUN, "--tokens", "9000", "--seconds", "600", verb="run", code=7)["run_id"]
-    changed = project.json(
+    changed = cold.json(
         "change", "last", "--budget", "2.5", "--tokens", "5000", "--priority", "3", "--deadline", "3600",
         verb="change",
     )  # fmt: skip
@@ -139,10 +139,10 @@ def test_approvals_inside_sub_workflows(project: Any) -> None:
     assert tasks_of(shown)["review/publish"]["approval"] == "rejected"
 
 
-def test_fork_from_a_task(project: Any, done: str) -> None:
+def test_fork_from_a_task(cold: Any, project: Any, done: str) -> None:
     made = project.json("fork", done, "--from", "publish", "--no-run", verb="fork --no-run")
     assert (made["status"], made["forked_from"], made["reused"]) == ("queued", done, ["sums", "brief"])
-    run = project.podium("fork", "last", "--from", "length", "--approve", "publish", "--json")
+    run = cold.podium("fork", "last", "--from", "length", "--approve", "publish", "--json")
     result = json.loads(run.stdout)
     project.validate("fork", result)
     assert (result["status"], result["cost_usd"]) == ("succeeded", "0")
@@ -168,9 +168,9 @@ def test_fork_with_another_input_says_what_runs_again(project: Any, done: str) -
     assert "its tasks: sums, brief" in project.podium("fork", done, "--from", "nothing", code=2).stderr
 
 
-def test_replay_under_another_policy(project: Any, done: str) -> None:
+def test_replay_under_another_policy(cold: Any, project: Any, done: str) -> None:
     before = project.podium("logs", done, "--json").stdout
-    found = project.json("replay", done, "--policy", "fixed:dear", verb="replay")
+    found = cold.json("replay", done, "--policy", "fixed:dear", verb="replay")
     assert [(row["model_then"], row["model_now"]) for row in found["rows"]] == [("cheap", "dear")] * 3
     assert (found["moved"], found["unrouted"]) == (3, 0)
     assert (found["cost_then_usd"], found["cost_now_usd"]) == ("0.0000102", "0.000102")
@@ -188,8 +188,8 @@ def test_replay_under_another_policy(project: Any, done: str) -> None:
     assert project.podium("logs", done, "--json").stdout == before  # nothing was written
 
 
-def test_diff_of_two_runs(project: Any, done: str) -> None:
-    same = project.json("diff", done, done, "--exit-code", verb="diff")
+def test_diff_of_two_runs(cold: Any, project: Any, done: str) -> None:
+    same = cold.json("diff", done, done, "--exit-code", verb="diff")
     assert (same["same"], same["tasks"], same["common"]) == (True, [], 6)
     project.write("other/a.txt", "Another text.")
     project.podium("run", "brief.yaml", "-i", "docs=@other/", "--model", "dear", "--approve", "publish")
@@ -207,8 +207,8 @@ def test_diff_of_two_runs(project: Any, done: str) -> None:
     project.podium("diff", done, "nothing", code=2)
 
 
-def test_schedules_are_stored_listed_and_removed(project: Any) -> None:
-    once = project.podium(*RUN, "--at", "2999-01-31T09:00+02:00", "--budget", "0.2", "--json")
+def test_schedules_are_stored_listed_and_removed(cold: Any, project: Any) -> None:
+    once = cold.podium(*RUN, "--at", "2999-01-31T09:00+02:00", "--budget", "0.2", "--json")
     made = json.loads(once.stdout)
     project.validate("run --at", made)
     assert (made["next_at"], made["every_s"], made["budget_usd"]) == ("2999-01-31T07:00:00.000Z", None, "0.2")
@@ -216,7 +216,7 @@ def test_schedules_are_stored_listed_and_removed(project: Any) -> None:
     again = project.json(*RUN, "--every", "1h30m", verb="run --every")
     assert again["every_s"] == 5400.0
     assert project.json("runs", verb="runs") == {"runs": []}
-    listed = project.json("schedules", verb="schedules")["schedules"]
+    listed = cold.json("schedules", verb="schedules")["schedules"]
     assert [s["schedule_id"] for s in listed] == [again["schedule_id"], made["schedule_id"]]
     assert again["schedule_id"] in project.podium("schedules").stdout
     removed = project.json("schedules", "--remove", made["schedule_id"][:4], verb="schedules --remove")
@@ -227,8 +227,8 @@ def test_schedules_are_stored_listed_and_removed(project: Any) -> None:
     assert "→" in project.podium("schedules", "--remove", "nothing", code=2).stderr
 
 
-def test_logs_are_the_events_so_far(project: Any, done: str) -> None:
-    lines = project.podium("logs", "last", "--json").stdout.splitlines()
+def test_logs_are_the_events_so_far(cold: Any, project: Any, done: str) -> None:
+    lines = cold.podium("logs", "last", "--json").stdout.splitlines()
     for line in lines:
         project.validate("logs", json.loads(line))
     assert lines == project.podium("watch", done, "--json").stdout.splitlines()

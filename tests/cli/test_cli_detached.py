@@ -17,11 +17,11 @@ RUN = ("run", "brief.yaml", "-i", "docs=@papers/")
 
 
 @pytest.fixture
-def up(project: Any) -> Iterator[dict[str, Any]]:
+def up(cold: Any) -> Iterator[dict[str, Any]]:
     try:
-        yield project.json("up", "--cpus", "1", verb="up")
+        yield cold.json("up", "--cpus", "1", verb="up")
     finally:
-        project.podium("down", code=None)
+        cold.podium("down", code=None)
 
 
 def test_up_run_approve_watch_down(project: Any, up: dict[str, Any]) -> None:

@@ -20,11 +20,6 @@ RUN = ("run", "brief.yaml", "-i", "docs=@papers/", "--approve", "publish")
 HARBOUR = "The harbour of Oslo closes at noon."
 
 
-@pytest.fixture
-def project(project: Any, warm: Any) -> Any:
-    return project.warmly(warm)
-
-
 def piped(project: Any, *arguments: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
     """Run the program with something on stdin."""
     return subprocess.run(
@@ -41,8 +36,8 @@ def keys(found: dict[str, Any]) -> list[str]:
     return [one["key"] for one in found["revisions"]]
 
 
-def test_put_get_history_rollback_and_retract(project: Any) -> None:
-    first = project.json("memory", "put", "harbour", HARBOUR, "--subject", "oslo", verb="memory put")
+def test_put_get_history_rollback_and_retract(cold: Any, project: Any) -> None:
+    first = cold.json("memory", "put", "harbour", HARBOUR, "--subject", "oslo", verb="memory put")
     assert (first["value"], first["version"], first["kind"]) == (HARBOUR, 1, "note")
     assert (first["scope"], first["scope_id"], first["subject"]) == ("tenant", "", "oslo")
     assert first["producer"]["task"] is None

@@ -21,10 +21,10 @@ def tasks_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {task["name"]: task for task in result["tasks"]}
 
 
-def test_run_with_approval_beforehand(project: Any) -> None:
-    done = project.podium(*RUN, "--approve", "publish", "--json")
+def test_run_with_approval_beforehand(cold: Any) -> None:
+    done = cold.podium(*RUN, "--approve", "publish", "--json")
     result = json.loads(done.stdout)
-    project.validate("run", result)
+    cold.validate("run", result)
     assert result["status"] == "succeeded"
     assert result["outputs"] == {"brief": {"title": "Tides"}, "length": 5}
     # two summaries and one title at 0.1 and 0.2 USD per million tokens
@@ -56,18 +56,18 @@ def test_output_file(project: Any) -> None:
     assert "→" in done.stderr
 
 
-def test_waiting_then_approve_then_resume(project: Any) -> None:
-    result = project.json(*RUN, verb="run", code=7)
+def test_waiting_then_approve_then_resume(cold: Any, project: Any) -> None:
+    result = cold.json(*RUN, verb="run", code=7)
     run = result["run_id"]
     assert result["status"] == "waiting"
     assert result["waiting"] == [
         {"task": "publish", "question": "Publish Tides?", "command": f"podium approve {run} publish"}
     ]
     before = tasks_of(result)
-    done = project.podium("approve", run, "publish", "--comment", "good", "--json")
+    done = cold.podium("approve", run, "publish", "--comment", "good", "--json")
     project.validate("approve", json.loads(done.stdout))
     assert f"podium resume {run}" in done.stderr
-    resumed = project.json("resume", run, verb="resume")
+    resumed = cold.json("resume", run, verb="resume")
     assert resumed["status"] == "succeeded"
     after = tasks_of(resumed)
     for name in ("sums[0]", "sums[1]", "brief"):
@@ -114,7 +114,7 @@ def test_a_budget_that_is_no_money_exits_2_and_stores_nothing(project: Any, amou
     assert project.json("runs", verb="runs") == {"runs": []}
 
 
-def test_failed_run_exits_1_and_retry_mends_it(project: Any) -> None:
+def test_failed_run_exits_1_and_retry_mends_it(cold: Any, project: Any) -> None:
     project.write(
         "frail.yaml",
         "name: frail\ninputs: {path: str}\ntasks:\n"
@@ -130,7 +130,7 @@ def test_failed_run_exits_1_and_retry_mends_it(project: Any) -> None:
     assert "the file is not there" in result["error"]["message"]
     assert f"podium retry {result['run_id']}" in done.stderr
     flag.touch()
-    again = project.json("retry", "last", verb="run")
+    again = cold.json("retry", "last", verb="run")
     assert again["status"] == "succeeded"
     assert tasks_of(again)["good"]["attempts"] == 1
 
@@ -163,9 +163,9 @@ def test_dry_run_prints_the_plan_and_stores_nothing(project: Any) -> None:
     assert "did you mean" in project.podium("run", "brief.yaml", "-i", "dcs=x", "--dry-run", code=2).stderr
 
 
-def test_show_has_every_route_with_reason_and_alternatives(project: Any) -> None:
+def test_show_has_every_route_with_reason_and_alternatives(cold: Any, project: Any) -> None:
     project.podium(*RUN, "--approve", "publish")
-    shown = project.json("show", "last", "--verify", "--all", verb="show")
+    shown = cold.json("show", "last", "--verify", "--all", verb="show")
     assert shown["inputs"]["docs"] == ["The sea rises twice a day.", "The moon pulls the water."]
     routes = [route for task in shown["tasks"] for route in task["routes"]]
     assert len(routes) == 3
@@ -199,9 +199,9 @@ def test_verify_finds_a_changed_event(project: Any) -> None:
     assert shown["chain"] == {"ok": False, "events": shown["chain"]["events"], "first_bad": 3}
 
 
-def test_watch_resumes_after_a_number(project: Any) -> None:
+def test_watch_resumes_after_a_number(cold: Any, project: Any) -> None:
     project.podium(*RUN, "--approve", "publish")
-    lines = project.podium("watch", "last", "--json").stdout.splitlines()
+    lines = cold.podium("watch", "last", "--json").stdout.splitlines()
     events = [json.loads(line) for line in lines]
     for event in events:
         project.validate("watch", event)
@@ -212,11 +212,11 @@ def test_watch_resumes_after_a_number(project: Any) -> None:
     assert "brief succeeded" in project.podium("watch", "last").stdout
 
 
-def test_runs_lists_the_newest_first_and_prunes(project: Any) -> None:
+def test_runs_lists_the_newest_first_and_prunes(cold: Any, project: Any) -> None:
     assert project.podium("runs").stdout == ""
     first = project.json(*RUN, "--approve", "publish", verb="run")["run_id"]
     second = project.json(*RUN, verb="run", code=7)["run_id"]
-    listed = project.json("runs", verb="runs")["runs"]
+    listed = cold.json("runs", verb="runs")["runs"]
     assert [run["run_id"] for run in listed] == [second, first]
     waiting = project.json("runs", "--status", "waiting", verb="runs")["runs"]
     assert [run["run_id"] for run in waiting] == [second]
@@ -231,9 +231,9 @@ def test_runs_lists_the_newest_first_and_prunes(project: Any) -> None:
     assert [run["run_id"] for run in project.json("runs", verb="runs")["runs"]] == [second]
 
 
-def test_cancel(project: Any) -> None:
+def test_cancel(cold: Any, project: Any) -> None:
     run = project.json(*RUN, verb="run", code=7)["run_id"]
-    assert project.json("cancel", run, verb="cancel") == {"run_id": run, "status": "cancelled", "tasks": []}
+    assert cold.json("cancel", run, verb="cancel") == {"run_id": run, "status": "cancelled", "tasks": []}
     project.podium("cancel", run, code=2)
 
 

@@ -7,6 +7,13 @@ import pytest
 from podium.workers.cluster import ClusterInfo, connect, disconnect, start_head, stop_head
 
 
+@pytest.fixture(scope="session", autouse=True)
+def meanwhile(request: pytest.FixtureRequest) -> None:
+    """Lets the referee judge in the background, where its verdict is asked for later in this session."""
+    if any("judged_on_sqlite" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("judged_on_sqlite")
+
+
 @pytest.fixture(scope="module")
 def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterInfo]:
     """A Ray head without dashboard that this process is connected to, for one test file."""

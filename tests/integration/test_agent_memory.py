@@ -4,15 +4,12 @@ where it belongs.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_runs import make_project
+from crash_runs import drive, make_project
 from engine_project import check_books, replay_spec
 from podium import Podium, Settings
 from podium.agents.loop import AgentResult, run_agent
@@ -30,7 +27,6 @@ from podium.router.stats import Stats
 from podium.workers.local import LocalPool
 from run_rows import answer, claimed, reserve, succeed
 
-TESTS = Path(__file__).parents[1]
 SAID = "The harbour closes on 3 May."
 DEADLINE = {"tool": "remember", "arguments": {"key": "deadline", "value": SAID}}
 NOTED = {"tool": "note", "arguments": {"text": "The harbour master is called Aase."}}
@@ -214,9 +210,10 @@ def test_a_killed_engine_keeps_everything_once(tmp_path: Path, fault: str) -> No
     folder = tmp_path / "project"
     make_project(folder)
     url = f"sqlite:///{folder}/home/podium.db"
-    first = drive(folder, url, fault)
+    driver = ("memory_driver.py", [str(folder / "home"), url], folder)
+    first = drive(*driver, fault)
     assert first.returncode == (-9 if fault else 0), first.stderr
-    done = drive(folder, url)
+    done = drive(*driver)
     assert done.returncode == 0, done.stderr
     with Podium(Settings(home=folder / "home", database_url=url)) as podium:
         run = podium.get("last")
@@ -235,16 +232,3 @@ def test_a_killed_engine_keeps_everything_once(tmp_path: Path, fault: str) -> No
         paid = [(c.task, c.step) for c in run.calls if c.status == "settled"]
         assert len(paid) == len(set(paid)) == 5
         check_books(podium, run)
-
-
-def drive(folder: Path, url: str, fault: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the driver in the project `folder` until its run is over or it kills itself."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PODIUM_")}
-    return subprocess.run(
-        [sys.executable, str(TESTS / "crash" / "memory_driver.py"), str(folder / "home"), url],
-        cwd=folder,
-        env=environment | {"PODIUM_FAULT": fault, "PYTHONPATH": str(TESTS)},
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )

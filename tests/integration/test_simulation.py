@@ -6,6 +6,7 @@ passes, the clock is set, the engine dies, a second engine takes over while the 
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
 from contextlib import suppress
@@ -68,11 +69,13 @@ def graphs(draw: st.DrawFn) -> Workflow:
 class Life(RuleBasedStateMachine):
     """A run, its engine, and perhaps an engine that was taken for dead."""
 
+    template: Path
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="podium-sim-")
-        self.database = Database(f"sqlite:///{Path(self.folder.name) / 'podium.db'}")
-        self.database.ensure_schema()
+        file = shutil.copy(self.template, Path(self.folder.name) / "podium.db")
+        self.database = Database(f"sqlite:///{file}")
         self.clock, self.patch = Clock(), pytest.MonkeyPatch()
         use_clock(self.clock, self.patch)
         self.loop = SimLoop(self.clock)
@@ -268,9 +271,9 @@ def _outcome(key: tuple[str, int], end: str) -> Outcome | Exception:
     return Outcome(list(key))
 
 
-def test_any_order_of_events() -> None:
+def test_any_order_of_events(sqlite_template: Path) -> None:
     run_state_machine_as_test(
-        Life,
+        type("Life", (Life,), {"template": sqlite_template}),
         settings=settings(
             max_examples=30,
             stateful_step_count=30,
