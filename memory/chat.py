@@ -5,8 +5,8 @@ They live in the lowest room because every one of them ends up in a Call row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -25,6 +25,15 @@ def asked_text(messages: Iterable[Message | Mapping[str, Any]]) -> str:
     """
     said = ((m.role, m.content) if isinstance(m, Message) else (m["role"], m["content"]) for m in messages)
     return "\n\n".join(content for role, content in said if role == "user")
+
+
+def guided(messages: Sequence[Message], template: str) -> tuple[Message, ...]:
+    """The messages with a template directly before the last one of the user; an empty one changes nothing."""
+    last = max((i for i, m in enumerate(messages) if m.role == "user"), default=None)
+    if not template or last is None:
+        return tuple(messages)
+    asked = replace(messages[last], content=template + messages[last].content)
+    return (*messages[:last], asked, *messages[last + 1 :])
 
 
 @dataclass(frozen=True, slots=True)

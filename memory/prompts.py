@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from .chat import Message, guided
 from .content import get_many
 from .hot import fetch_one
 from .remember import NEWEST, chain, nearest
@@ -44,12 +45,20 @@ def prompts(connection: Connection, tenant: str, run_id: str, task: str) -> list
         found.append(
             PromptRecord(
                 *row[:5],
-                messages=asked.get("messages", []),
+                messages=_sent(asked),
                 schema=asked.get("schema"),
                 context=asked.get("context"),
             )
         )
     return found
+
+
+def _sent(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages as the model got them: with the template that the router put before the question."""
+    messages = asked.get("messages", [])
+    if not asked.get("template"):
+        return messages
+    return [asdict(one) for one in guided([Message(**message) for message in messages], asked["template"])]
 
 
 def ports(connection: Connection, tenant: str, run_id: str, task: str) -> dict[str, int]:

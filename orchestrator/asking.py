@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..memory import learning, ledger
-from ..memory.chat import ChatRequest, Completion
+from ..memory.chat import ChatRequest, Completion, guided
 from ..memory.database import Connection
 from ..memory.errors import ClusterError, PodiumError, ProviderError
 from ..router.types import Query, Review, Route
@@ -169,7 +169,7 @@ class Asking:
     async def _dispatch(self, route: Route, request: ChatRequest, on_dispatch: OnDispatch) -> Completion:
         label = f"run/{self._run.run_id} task/{self._task} model={route.model}"
         request = ChatRequest(
-            request.messages,
+            guided(request.messages, route.template),
             route.max_tokens,
             request.schema,
             request.temperature,

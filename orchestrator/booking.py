@@ -39,7 +39,8 @@ class Asked:
     task: str
     attempt: int
     step: int
-    #: the request as it is recorded, and its hash
+    #: the request as it is recorded, and its hash; what the router puts into the prompt (`template`) is not
+    #: of the hash, so that an attempt that takes over finds the answer, however it was asked for
     request: dict[str, Any]
     digest: str
     #: the verdict of an answer that is no more than a part of the way: sampled | drafted | judged
@@ -133,13 +134,16 @@ class _Booking:
         self._refused: dict[str, _Refused] = {}
         self._busy: dict[str, _Busy] = {}
         self._none: NoRoute | None = None
+        #: a template is for the question, not for what an answer to it is told
+        self._may_guide = all(m["role"] != "assistant" for m in asked.request["messages"])
 
     def choose(self) -> Route | None:
         """The policy's next route; None: there is none that may be taken now."""
         left_out = self._failed | self._refused.keys() | self._busy.keys()
         models = list(self._services.pool.specs.values())
+        query = replace(excluding(self._asked.query, left_out), may_guide=self._may_guide)
         try:
-            route = self._run.policy.choose(excluding(self._asked.query, left_out), models, self._run.stats)
+            route = self._run.policy.choose(query, models, self._run.stats)
         except NoRoute as error:
             self._none = error
             return None
@@ -196,6 +200,9 @@ class _Booking:
             if isinstance(error, BudgetRefused):
                 if (shorter := self._shorter(route, error.left)) is not None:
                     return await self.reserve(shorter, place)
+                if route.mode == "template":  # the plain prompt is shorter
+                    self._may_guide = False
+                    return None
                 line = budgets[error.scope]
                 self._refused[route.model] = _Refused(error, line, seen[id(line)])
             elif isinstance(error, Throttled):
@@ -219,8 +226,8 @@ class _Booking:
         if enough is None or enough >= route.max_tokens:
             return None
         price = self._services.pool.specs[route.model].price
-        worst = price.cost(query.input_tokens_max, enough)
-        tokens = query.input_tokens_max + enough
+        read = query.input_tokens_max + route.template_tokens
+        worst, tokens = price.cost(read, enough), read + enough
         if (left.nano is not None and worst > left.nano) or (
             left.tokens is not None and tokens > left.tokens
         ):
@@ -237,10 +244,10 @@ class _Booking:
             step=asked.step,
             model=route.model,
             route=route_data(route),
-            request=asked.request,
+            request=asked.request | {"template": route.template} if route.template else asked.request,
             request_hash=asked.digest,
             reserve_nano=route.worst_cost_nano,
-            reserve_tokens=asked.query.input_tokens_max + route.max_tokens,
+            reserve_tokens=asked.query.input_tokens_max + route.template_tokens + route.max_tokens,
         )
 
 

@@ -233,13 +233,14 @@ class Podium(Controls):
 
     def plan_table(self, workflow: Workflow, inputs: Mapping[str, Any]) -> list[PlanRow]:
         """What each task would be routed to now, and the estimates. Nothing is called."""
-        from ..router.policy import make_policy
         from .caller import stats_of
         from .estimate import plan_table
+        from .policies import policy_now
 
-        with self.database.read() as connection:
-            stats = stats_of(reads.latencies(connection, self.settings.tenant))
-        return plan_table(workflow, inputs, self._models(), make_policy(self._routing()), stats)
+        models, tenant = self._models(), self.settings.tenant
+        with self.database.read() as c:
+            policy = policy_now(c, tenant, self._routing(), models)
+            return plan_table(workflow, inputs, models, policy, stats_of(reads.latencies(c, tenant)))
 
     def plan(
         self,

@@ -202,10 +202,11 @@ class Engine:
         spec = record.policy or self._policy
         if spec.get("kind") != "learned":
             return make_policy(spec), None
-        from ..router.decision.policy import Known, make_learned
+        from ..router.decision.policy import Known, make_learned, no_template
 
         shelf, left = await self.learning.shelf(record.tenant), Remaining()
-        policy = make_learned(spec, Known(shelf, left, self.services.pool.queue))
+        template = await self.learning.template(record.tenant) if spec.get("templates") else no_template
+        policy = make_learned(spec, Known(shelf, left, self.services.pool.queue, template))
         return policy, Pacing(policy.pacer, left, policy.terms.judge)
 
     def _driver(self, context: RunContext, priority: int) -> RunDriver:

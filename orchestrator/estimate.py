@@ -52,7 +52,7 @@ def plan_table(
     A loop is reckoned with all the iterations it may have, so its figures are upper bounds. What a plan task
     will add is not known: its row is the planning alone.
     """
-    scope = _Scope(workflow, inputs)
+    scope = _Scope(workflow, inputs, private=workflow.private)
     return list(_Estimator(models, policy, stats).rows(scope))
 
 
@@ -67,6 +67,8 @@ class _Scope:
     #: at least so often; `counted`: exactly, or at most
     times: int = 1
     counted: bool = True
+    #: its prompts stay on the pool's machines
+    private: bool = False
     #: tokens of the values of inputs and tasks, by name
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -102,6 +104,7 @@ class _Scope:
             f"{self.prefix}{name}/",
             self.times * (count or 1) * most,
             self.counted and count is not None,
+            self.private or inner.private,
         )
         known = dict(made.inputs)
         for key, tree in given.items():
@@ -154,7 +157,7 @@ class _Estimator:
             name,
             task,
             model=route.model,
-            cost=route.est_cost_nano * times,
+            cost=route.expected_nano * times,
             seconds=None if route.est_seconds is None else route.est_seconds * times,
             reason=_planned(task) + route.reason,
         )
@@ -214,4 +217,7 @@ def _query(scope: _Scope, name: str, task: LlmTask | AgentTask | PlanTask) -> Qu
         task=scope.prefix + name,
         kind=task.body_kind,
         pinned=task.plan.model if planning else task.model,
+        prompt="\n\n".join(spoken),
+        private=scope.private or getattr(task, "private", False),
+        checked=getattr(task, "check", None) is not None,
     )

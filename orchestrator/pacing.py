@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: seconds for which a count of what is left stands
 _STANDS = 0.25
+#: elements that a map is taken to have while nothing is known of any
+UNKNOWN_MAP = 8.0
 _CALLS = LlmTask | AgentTask | PlanTask
 
 
@@ -77,9 +79,7 @@ class Remaining:
 
         now = time.monotonic()
         if self._state is not None and now - self._at > _STANDS:
-            nodes = self._state.nodes.values()
-            self._calls = sum(_calls_of(node) for node in nodes if node.status not in DONE)
-            self._at = now
+            self._calls, self._at = _calls_left(self._state), now
         return Left(self._nano, self._calls or None)
 
 
@@ -119,6 +119,15 @@ class Pacing:
             self._after[id(workflow)] = workflow, after, sum(models) / len(models) if models else 1.0
         _, after, mean = self._after[id(workflow)]
         return raw(after.get(node.name.removeprefix(node.scope.prefix), 0) / parts) / mean
+
+
+def _calls_left(state: RunState) -> float:
+    """Calls that a run is still expected to make. A map whose elements are not known yet is taken to be as
+    large as the run's others are on average."""
+    nodes = state.nodes.values()
+    sizes = [len(node.children) for node in nodes if node.is_map and node.children]
+    size = sum(sizes) / len(sizes) if sizes else UNKNOWN_MAP
+    return sum(_calls_of(node) * (size if node.is_map else 1.0) for node in nodes if node.status not in DONE)
 
 
 def _calls_of(node: Node) -> float:

@@ -5,22 +5,22 @@ The router's own code decides on the recorded requests. No model is called and n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from ..memory import reads
-from ..memory.chat import Message
+from ..memory.chat import Message, asked_text
 from ..memory.database import Connection
-from ..memory.errors import ConfigError, UsageError
+from ..memory.errors import ConfigError
 from ..memory.names import in_workflow
 from ..memory.reads import CallRecord
-from ..router.policy import NoRoute, Policy, make_policy
+from ..router.policy import NoRoute, Policy
 from ..router.stats import Stats
 from ..router.tokens import estimate_tokens
 from ..router.types import ModelSpec, Query
+from .policies import policy_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,49 +74,6 @@ class Replay:
         return sum(row.model_now is None for row in self.rows)
 
 
-def parse_policy(text: str) -> dict[str, Any]:
-    """A policy as people write it: `cheapest`, `fixed:MODEL`, JSON, or the path of a YAML or JSON file that
-    is a policy or has one under `policy` (a pool file).
-
-    Raises:
-        UsageError: it is none of these.
-    """
-    if text == "cheapest":
-        return {"kind": "cheapest"}
-    if text.startswith("fixed:") and len(text) > len("fixed:"):
-        return {"kind": "fixed", "model": text.removeprefix("fixed:")}
-    if text.lstrip().startswith("{"):
-        return _mapping(text, text)
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise UsageError(
-            f"there is no policy {text!r}, and no such file", mend="use cheapest, fixed:MODEL, a file or JSON"
-        )
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}", mend="give a text file that you may read") from error
-    found = _mapping(content, str(path))
-    if "models" in found and "policy" not in found:
-        return {"kind": "cheapest"}  # what a pool file without a policy means
-    inner = found.get("policy", found)
-    if not isinstance(inner, dict):
-        raise UsageError(f"the policy in {path} is no object", mend="write kind, model and fallback under it")
-    return inner
-
-
-def _mapping(text: str, what: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        found = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"{what[:80]} is no policy: {error}", mend='write {"kind": "cheapest"}') from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{what[:80]} is no policy", mend='write {"kind": "cheapest"}')
-    return found
-
-
 def replay(
     connection: Connection, run_id: str, models: Sequence[ModelSpec], policy: Mapping[str, Any]
 ) -> Replay:
@@ -130,7 +87,7 @@ def replay(
         ConfigError: the policy is none, or names a model that is not there.
     """
     record = reads.run(connection, run_id)
-    made = make_policy(policy, [model.name for model in models])
+    made = policy_now(connection, record.tenant, policy, models)
     if not models:
         raise ConfigError("there are no models to route to", mend="add one: `podium models add`")
     from .caller import stats_of
@@ -143,13 +100,13 @@ def replay(
         page = calls[start : start + 500]
         asked = reads.values(connection, record.tenant, [call.request_blob for call in page])
         for call in page:
-            query = query_of(asked[call.request_blob], call.task, kinds.get(call.task, "llm"))
+            query = query_of(asked[call.request_blob], run_id, call, kinds.get(call.task, "llm"))
             rows.append(_row(call, query, models, made, stats))
     return Replay(run_id, dict(policy), rows)
 
 
-def query_of(asked: Mapping[str, Any], task: str, kind: str) -> Query:
-    """What the router was asked, of a request as it is recorded."""
+def query_of(asked: Mapping[str, Any], run_id: str, call: CallRecord, kind: str) -> Query:
+    """What the router was asked, of a call and its request as they are recorded. `kind`: of its task."""
     from .caller import DEFAULT_MAX_TOKENS
 
     messages = [Message(**message) for message in asked["messages"]]
@@ -159,9 +116,12 @@ def query_of(asked: Mapping[str, Any], task: str, kind: str) -> Query:
         input_tokens=expected,
         max_tokens=asked["max_tokens"] or DEFAULT_MAX_TOKENS,
         needs_json=asked["schema"] is not None,
-        task=in_workflow(task),
+        task=in_workflow(call.task),
         kind=kind,
         pinned=asked["model"],
+        prompt=asked_text(messages),
+        checked=asked["schema"] is not None,
+        seed=crc32(f"{run_id} {call.task} {call.step}".encode()),
     )
 
 

@@ -8,14 +8,15 @@ learned is lost with a process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..memory import learning, router_states
+from ..memory import learning, reads, router_states
 from ..memory.database import Connection, Database
 from ..memory.errors import UsageError
-from ..memory.learning import Example
+from ..memory.learning import CallRef, Example
+from . import templates
 
 if TYPE_CHECKING:
     from ..router.decision.policy import Shelf
@@ -93,9 +94,43 @@ def train(database: Database, tenant: str, models: Sequence[str], note: str) -> 
     return Trained(version, len(found), names, sorted(router.doubts))
 
 
-def load(database: Database, tenant: str, models: Sequence[str]) -> tuple[LearnedRouter | None, int | None]:
+def feedback(
+    connection: Connection, tenant: str, call: CallRef, score: float, note: str | None = None
+) -> None:
+    """A person's grade of an answer. Where that answer had taken the place of a cheaper one in doubt, the
+    cheap one is graded with it: as good if both come to the same, else as wrong as the other is right.
+    Without that, only those cheap answers would ever be graded that were trusted.
+
+    Raises:
+        UsageError: the score is none, or the call was not answered.
+    """
+    learning.grade(connection, tenant, call.id, "feedback", score, note)
+    mine = [one for one in reads.calls(connection, call.run_id) if one.task == call.task]
+    asked = next((one for one in mine if one.id == call.id), None)
+    if asked is None:
+        return
+    doubted = [
+        one
+        for one in mine
+        if (one.attempt, one.step) == (asked.attempt, asked.step) and one.verdict == "escalated"
+        and one.id != asked.id and (one.review or {}).get("then") == asked.model
+    ]  # fmt: skip
+    for one in doubted:
+        from ..router.verifiers.agreement import normal_form
+
+        texts = reads.values(connection, tenant, [b for b in (one.response_blob, asked.response_blob) if b])
+        cheap, dear = (texts[blob]["text"] for blob in (one.response_blob or "", asked.response_blob or ""))
+        same = normal_form(cheap) == normal_form(dear)
+        learning.grade(
+            connection, tenant, one.id, "judge", score if same else 1 - score, f"by the feedback on {call.id}"
+        )
+
+
+def known(
+    connection: Connection, tenant: str, models: Sequence[str]
+) -> tuple[LearnedRouter | None, int | None]:
     """What is known now, and the version it begins with (None: only outcomes). `models`: the pool's."""
-    found = database.query(lambda c: _look(c, tenant, None, 0))
+    found = _look(connection, tenant, None, 0)
     return _made(found, models), found.version
 
 
@@ -120,6 +155,8 @@ class Learning:
         self._shelves: dict[str, Shelf] = {}
         #: the last outcome that was heard of
         self._upto: dict[str, int] = {}
+        #: of tenants whose policies want them: task → template, as it is put into prompts
+        self._templates: dict[str, Mapping[str, str]] = {}
 
     @property
     def tenants(self) -> list[str]:
@@ -133,8 +170,19 @@ class Learning:
         await self.refresh(tenant)
         return self._shelves[tenant]
 
+    async def template(self, tenant: str) -> Callable[[str], str | None]:
+        """What tells the template of a task of a tenant, up to date now and with each `refresh`."""
+        await self._load_templates(tenant)
+        return lambda task: self._templates[tenant].get(task)
+
+    async def _load_templates(self, tenant: str) -> None:
+        found = await asyncio.to_thread(self._database.query, lambda c: templates.load(c, tenant))
+        self._templates[tenant] = found
+
     async def refresh(self, tenant: str) -> None:
-        """Take up another version, and the outcomes since."""
+        """Take up another version, the outcomes since, and the templates as they are now."""
+        if tenant in self._templates:
+            await self._load_templates(tenant)
         shelf = self._shelves[tenant]
         known = shelf.version if shelf.router is not None else -1
         after = self._upto.get(tenant, 0)

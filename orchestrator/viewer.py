@@ -159,7 +159,8 @@ class Viewer(ABC):
         Raises:
             ConfigError, UsageError: the policy is none, or names a model that the pool does not have.
         """
-        from .replay import parse_policy, replay
+        from .policies import parse_policy
+        from .replay import replay
 
         chosen = parse_policy(policy) if isinstance(policy, str) else policy
         models = self._models()

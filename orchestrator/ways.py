@@ -96,6 +96,10 @@ class Decision:
     async def _escalated(self, first: Answer) -> Answer:
         """The second model's answer, if the first is in doubt and the second gives one."""
         then = first.review.then
+        if first.route is not None and self._run.pacing is not None:
+            from ..router.decision.review import note
+
+            note(first.route, first.review)
         if then is None:
             self._tell(first, None)
             return first

@@ -41,7 +41,8 @@ def arm(model: str, mode: str, samples: int = 1) -> str:
     """The name under which a way to use a model is learned: another column beside the model's own."""
     if mode == "samples":
         return f"{model} ×{samples}"
-    return f"{model} refined" if mode == "refine" else model
+    named = {"refine": "refined", "template": "guided"}.get(mode)
+    return f"{model} {named}" if named else model
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ class LearnedRouter:
 
 @lru_cache(maxsize=256)
 def _gains(doubt: DoubtModel, mean: float) -> Gains:
-    return Gains.of(doubt.gains + (mean - doubt.gains.mean()))
+    return Gains.tilted(doubt.gains, mean)
 
 
 def _doubts(rows: Sequence[Outcome]) -> dict[tuple[str, str], DoubtModel]:
@@ -210,6 +211,8 @@ def _doubts(rows: Sequence[Outcome]) -> dict[tuple[str, str], DoubtModel]:
     answers: dict[str, dict[tuple[str, str | None], Outcome]] = {}
     sums: dict[str, tuple[float, int]] = {}
     for row in rows:
+        if " " in row.model:
+            continue  # a way to use a model (`arm`): nothing escalates from it or to it
         key = row.prompt, row.task
         scores.setdefault(key, {})[row.model] = row.score
         total, count = sums.get(row.model, (0.0, 0))

@@ -146,7 +146,7 @@ _LEARNED = ("aim", "quality", "floor", "allow", "deny", "local", "second_usd", "
 KINDS: Mapping[str, frozenset[str]] = {
     "cheapest": frozenset(),
     "fixed": frozenset({"model"}),
-    "learned": frozenset({*_LEARNED, "samples", "refine"}),
+    "learned": frozenset({*_LEARNED, "samples", "refine", "templates"}),
 }
 
 

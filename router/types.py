@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ..memory.money import token_cost
 
 if TYPE_CHECKING:
+    from .decision.pacing import Entry
     from .verifiers.contract import Check
 
-Mode = Literal["direct", "cascade", "samples", "refine"]
+Mode = Literal["direct", "cascade", "samples", "refine", "template"]
 EngineName = Literal["llamacpp", "torch", "openai", "replay"]
 Capability = Literal["json", "stream"]
 
@@ -130,6 +131,8 @@ class Query:
     why: str = ""
     #: what a choice by chance is drawn from: the same seed gives the same choice
     seed: int = 0
+    #: whether the task's template may be put into the prompt
+    may_guide: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,11 @@ class Route:
     state: int | None = None
     #: tokens that are enough for nearly every answer of the model to such a prompt; None: not known
     enough_tokens: int | None = None
+    #: with `template`: what is put into the prompt, and its tokens at most
+    template: str = ""
+    template_tokens: int = 0
+    #: the decision as the pacer keeps it; not recorded
+    entry: Entry | None = field(default=None, compare=False, repr=False)
 
     @property
     def expected_nano(self) -> int:

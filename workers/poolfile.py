@@ -64,6 +64,8 @@ class PolicySpec(BaseModel):
     samples: int | None = Field(default=None, ge=2, le=9)
     #: have a model look over its own draft where that is expected to pay
     refine: bool | None = None
+    #: put the task's template (`podium router distill`) into the prompt where that is expected to pay
+    templates: bool | None = None
     #: the model that is asked about answers in doubt before a dearer one is
     judge: str | None = None
 

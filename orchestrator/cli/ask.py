@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .common import Json, Pool, client, emit, note
+from .runs import Aim, Quality
 
 
 def ask(
@@ -16,13 +17,19 @@ def ask(
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="Who the model is to be.")] = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Tokens of the answer.")] = None,
     budget: Annotated[str | None, typer.Option(metavar="USD", help="What it may cost at most.")] = None,
+    aim: Aim = None,
+    quality: Quality = None,
     pool: Pool = None,
     as_json: Json = False,
 ) -> None:
     """Ask a model, and stream its answer."""
+    from ...memory.errors import UsageError
     from ...memory.money import format_usd
+    from .drive import routing
     from .render import error_text
 
+    if model is not None and (aim, quality) != (None, None):
+        raise UsageError("--model excludes --aim and --quality", mend="leave one of them out")
     if prompt == "-":
         prompt = sys.stdin.read()
     printed: list[str] = []
@@ -31,7 +38,7 @@ def ask(
         printed.append(text)
         print(text, end="", flush=True)
 
-    with client(pool) as podium:
+    with client(pool, routing(None, None, aim, quality)) as podium:
         found = podium.ask(
             prompt,
             model=model,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...memory.errors import PodiumError
 from ..settings import Settings
-from .output import CheckOut
+from .output import DoctorCheckOut
 
 #: what a run with the embedded model needs, and what the Ray pool needs, in MB
 MEMORY_MB = 400
@@ -20,9 +20,9 @@ POOL_MEMORY_MB = 1300
 DISK_MB = 500
 
 
-def all_checks(settings: Settings) -> list[CheckOut]:
+def all_checks(settings: Settings) -> list[DoctorCheckOut]:
     """Every check, in the order in which things are needed. A check that fails never hides the others."""
-    checks: list[Callable[[Settings], Iterator[CheckOut]]] = [
+    checks: list[Callable[[Settings], Iterator[DoctorCheckOut]]] = [
         _python,
         _packages,
         _home,
@@ -32,7 +32,7 @@ def all_checks(settings: Settings) -> list[CheckOut]:
         _memory,
         _disk,
     ]
-    found: list[CheckOut] = []
+    found: list[DoctorCheckOut] = []
     for check in checks:
         try:
             found += check(settings)
@@ -41,19 +41,19 @@ def all_checks(settings: Settings) -> list[CheckOut]:
     return found
 
 
-def _ok(name: str, detail: str) -> CheckOut:
-    return CheckOut(name=name, state="ok", detail=detail, mend="")
+def _ok(name: str, detail: str) -> DoctorCheckOut:
+    return DoctorCheckOut(name=name, state="ok", detail=detail, mend="")
 
 
-def _warn(name: str, detail: str, mend: str) -> CheckOut:
-    return CheckOut(name=name, state="warn", detail=detail, mend=mend)
+def _warn(name: str, detail: str, mend: str) -> DoctorCheckOut:
+    return DoctorCheckOut(name=name, state="warn", detail=detail, mend=mend)
 
 
-def _fail(name: str, detail: str, mend: str) -> CheckOut:
-    return CheckOut(name=name, state="fail", detail=detail, mend=mend)
+def _fail(name: str, detail: str, mend: str) -> DoctorCheckOut:
+    return DoctorCheckOut(name=name, state="fail", detail=detail, mend=mend)
 
 
-def _python(_: Settings) -> Iterator[CheckOut]:
+def _python(_: Settings) -> Iterator[DoctorCheckOut]:
     found = ".".join(map(str, sys.version_info[:3]))
     # the package index says >=3.11, but a folder on the path asks nobody
     if sys.version_info >= (3, 11):  # noqa: UP036
@@ -62,7 +62,7 @@ def _python(_: Settings) -> Iterator[CheckOut]:
         yield _fail("python", found, "install Python 3.11 or newer")
 
 
-def _packages(_: Settings) -> Iterator[CheckOut]:
+def _packages(_: Settings) -> Iterator[DoctorCheckOut]:
     base: list[str] = []
     extras: dict[str, list[str]] = {}
     for requirement in requires("podium") or []:
@@ -97,7 +97,7 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _home(settings: Settings) -> Iterator[CheckOut]:
+def _home(settings: Settings) -> Iterator[DoctorCheckOut]:
     home = settings.home
     mend = "set PODIUM_HOME to a folder you own"
     try:
@@ -111,7 +111,7 @@ def _home(settings: Settings) -> Iterator[CheckOut]:
         yield _ok("home", str(home))
 
 
-def _database(settings: Settings) -> Iterator[CheckOut]:
+def _database(settings: Settings) -> Iterator[DoctorCheckOut]:
     from ...memory.database import HEAD, Database
 
     if not settings.database_url and not (settings.home / "podium.db").exists():
@@ -136,7 +136,7 @@ def _database(settings: Settings) -> Iterator[CheckOut]:
         yield _ok("database", f"{where}: schema {revision}")
 
 
-def _pool(settings: Settings) -> Iterator[CheckOut]:
+def _pool(settings: Settings) -> Iterator[DoctorCheckOut]:
     from ...workers.poolfile import load_pool
     from .models import model_out
 
@@ -152,7 +152,7 @@ def _pool(settings: Settings) -> Iterator[CheckOut]:
             yield _warn(name, what, mend)
 
 
-def _cluster(settings: Settings) -> Iterator[CheckOut]:
+def _cluster(settings: Settings) -> Iterator[DoctorCheckOut]:
     from ...workers.cluster import cluster_info
     from ..service import engine_status
 
@@ -168,7 +168,7 @@ def _cluster(settings: Settings) -> Iterator[CheckOut]:
         yield _ok("cluster", f"{info.address}, engine pid {engine['pid']}")
 
 
-def _memory(_: Settings) -> Iterator[CheckOut]:
+def _memory(_: Settings) -> Iterator[DoctorCheckOut]:
     free = _free_memory_mb()
     if free is None:
         yield _ok("memory", "not known on this system")
@@ -198,7 +198,7 @@ def _free_memory_mb() -> int | None:
     return free
 
 
-def _disk(settings: Settings) -> Iterator[CheckOut]:
+def _disk(settings: Settings) -> Iterator[DoctorCheckOut]:
     place = settings.home
     while not place.exists():
         place = place.parent

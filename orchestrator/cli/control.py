@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import Json, Pool, RunId, client, emit, iso, note, told
-from .runs import Approvals, Budget, Deadline, Inputs, Local, OutFile, Seconds, Tokens
+from .runs import (
+    Aim,
+    Approvals,
+    Budget,
+    Deadline,
+    Inputs,
+    Local,
+    OutFile,
+    PolicyKind,
+    Quality,
+    Seconds,
+    Tokens,
+)
 
 if TYPE_CHECKING:
     from ..controls import Fork
@@ -118,7 +130,9 @@ def fork(
     approve: Approvals = None,
     deadline: Deadline = None,
     priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first.")] = 0,
-    policy: Annotated[str | None, typer.Option(metavar="KIND", help="cheapest or fixed.")] = None,
+    policy: PolicyKind = None,
+    aim: Aim = None,
+    quality: Quality = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Use this model for every call.")] = None,
     no_run: Annotated[bool, typer.Option("--no-run", help="Only store it.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it to the engine of `podium up`.")] = False,
@@ -133,7 +147,7 @@ def fork(
     from .convert import fork_out
     from .inputs import parse_inputs
 
-    routing = drive.routing(policy, model)
+    routing = drive.routing(policy, model, aim, quality)
     with client(pool) as podium:
         source = podium.get(run_id)
         if detach and not podium.engine_alive():

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..workflow import Workflow
 
 _INTERRUPTED = 130
+#: what --policy takes
+KINDS = ("cheapest", "fixed", "learned")
 
 
 @dataclass(slots=True)
@@ -68,17 +70,38 @@ class Ways:
     detach: bool = False
 
 
-def routing(policy: str | None, model: str | None) -> dict[str, Any] | None:
-    """The routing that --policy and --model ask for; None: the pool file's."""
-    if policy not in (None, "cheapest", "fixed"):
-        raise UsageError(f"there is no policy {policy!r}", mend="use --policy cheapest, or --model NAME")
+def routing(
+    policy: str | None, model: str | None, aim: str | None = None, quality: float | None = None
+) -> dict[str, Any] | None:
+    """The routing that --policy, --model, --aim and --quality ask for; None: the pool file's.
+
+    Raises:
+        UsageError: they do not go together, or name none.
+    """
+    from difflib import get_close_matches
+
+    if policy not in (None, *KINDS):
+        near = get_close_matches(str(policy), KINDS, n=1)
+        mend = f"did you mean {near[0]}?" if near else f"use --policy {', '.join(KINDS)}, or --model NAME"
+        raise UsageError(f"there is no policy {policy!r}", mend=mend)
     if model is not None:
-        if policy == "cheapest":
-            raise UsageError("--policy cheapest takes no --model", mend="leave one of them out")
-        return {"kind": "fixed", "model": model}
-    if policy == "fixed":
+        policy = policy or "fixed"
+    elif aim is not None or quality is not None:
+        policy = policy or "learned"
+    if model is not None and policy != "fixed":
+        raise UsageError(f"--policy {policy} takes no --model", mend="leave one of them out")
+    if (aim, quality) != (None, None) and policy != "learned":
+        raise UsageError(
+            "--aim and --quality are for --policy learned",
+            mend=f"leave out {'--policy' if model is None else '--model'}",
+        )
+    if policy == "fixed" and model is None:
         raise UsageError("--policy fixed needs a model", mend="add --model NAME")
-    return None if policy is None else {"kind": policy}
+    if policy == "learned":
+        from ..policies import learned_spec
+
+        return learned_spec(aim, quality)
+    return None if policy is None else {"kind": policy} | ({} if model is None else {"model": model})
 
 
 def dry_run(podium: Podium, job: Job, as_json: bool) -> None:

@@ -17,7 +17,24 @@ from typing import Annotated, Any
 import typer
 
 from ...memory.errors import PodiumError
-from . import admin, ask, cluster, compare, control, memory, models, plan, router, runs, schedules, show
+from . import (
+    admin,
+    ask,
+    cluster,
+    compare,
+    control,
+    feedback,
+    memory,
+    models,
+    plan,
+    router,
+    router_distill,
+    router_explain,
+    router_learning,
+    runs,
+    schedules,
+    show,
+)
 from .common import FLAGS
 
 HELP = """\
@@ -77,10 +94,19 @@ app.command("change")(control.change)
 app.command("cancel")(control.cancel)
 app.command("replay")(compare.replay)
 app.command("diff")(compare.diff)
+app.command("feedback")(feedback.feedback)
 app.command("schedules")(schedules.schedules)
 app.add_typer(memory.memory_app, name="memory")
 app.add_typer(models.models_app, name="models")
 app.add_typer(router.router_app, name="router")
+router.router_app.command("train")(router_learning.train)
+router.router_app.command("versions")(router_learning.versions)
+router.router_app.command("rollback")(router_learning.rollback)
+router.router_app.command("profile")(router_learning.profile)
+router.router_app.command("export")(router_learning.export)
+router.router_app.command("distill")(router_distill.distill)
+router.router_app.command("explain")(router_explain.explain)
+router.router_app.command("replay")(router_explain.replay)
 app.command("up")(cluster.up)
 app.command("down")(cluster.down)
 app.command("status")(cluster.status)

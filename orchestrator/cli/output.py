@@ -46,7 +46,20 @@ from .records import (
     ShowOut,
     Usd,
 )
-from .router_records import FrontierOut, RouterEvalOut, RouterRankOut
+from .router_records import (
+    FeedbackOut,
+    FrontierOut,
+    RouterDistillOut,
+    RouterEvalOut,
+    RouterExplainOut,
+    RouterExportOut,
+    RouterProfileOut,
+    RouterRankOut,
+    RouterReplayOut,
+    RouterRollbackOut,
+    RouterTrainOut,
+    RouterVersionsOut,
+)
 
 
 class PruneOut(Record):
@@ -163,7 +176,7 @@ class DbOut(Record):
     ok: bool
 
 
-class CheckOut(Record):
+class DoctorCheckOut(Record):
     name: str
     state: Literal["ok", "warn", "fail"]
     detail: str
@@ -172,7 +185,7 @@ class CheckOut(Record):
 
 class DoctorOut(Record):
     ok: bool
-    checks: list[CheckOut]
+    checks: list[DoctorCheckOut]
 
 
 class SettingOut(Record):
@@ -249,6 +262,15 @@ VERBS: Mapping[str, type[BaseModel]] = {
     "router eval": RouterEvalOut,
     "router rank": RouterRankOut,
     "router frontier": FrontierOut,
+    "router train": RouterTrainOut,
+    "router versions": RouterVersionsOut,
+    "router rollback": RouterRollbackOut,
+    "router profile": RouterProfileOut,
+    "router export": RouterExportOut,
+    "router distill": RouterDistillOut,
+    "router explain": RouterExplainOut,
+    "router replay": RouterReplayOut,
+    "feedback": FeedbackOut,
     "up": ClusterOut,
     "down": DownOut,
     "status": ClusterOut,

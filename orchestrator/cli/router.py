@@ -1,4 +1,4 @@
-"""`router`: how well models and routers would do on rows of one's own. Nothing here calls a model."""
+"""`router eval|rank|frontier`: how well models and routers would do on rows of one's own, calling none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from .common import Json, emit, is_person, note, table
+from .common import Json, client, emit, is_person, note, table
 
 if TYPE_CHECKING:
     from ...router.evaluation.outcomes import Outcomes
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from .router_records import FigureOut, RankedOut
 
 File = Annotated[
-    Path,
-    typer.Argument(metavar="FILE", help="A CSV: prompt, model, score, and task, cost_usd, in_tok, out_tok."),
+    Path | None,
+    typer.Argument(
+        metavar="[FILE]",
+        help="A CSV: prompt, model, score, and task, cost_usd, in_tok, out_tok. Default: the task memory.",
+    ),
 ]
 Models = Annotated[
     str | None, typer.Option("--models", metavar="A,B", help="Only these models; default: all of the file.")
@@ -42,7 +45,7 @@ _SHOWN = (
 )  # fmt: skip
 
 router_app = typer.Typer(
-    help="Routers and models on rows of your own: how good, and what they cost.",
+    help="The router: what it learned, why it chose, and how good it is on rows of your own.",
     rich_markup_mode=None,
     subcommand_metavar="VERB ...",
 )
@@ -56,7 +59,7 @@ def router(context: typer.Context) -> None:
 
 @router_app.command("eval")
 def evaluate(
-    file: File,
+    file: File = None,
     models: Models = None,
     by: By = "prompt",
     folds: Folds = 5,
@@ -80,7 +83,7 @@ def evaluate(
         ]
         emit(
             RouterEvalOut(
-                file=str(file), prompts=report.prompts, models=list(truth.models),
+                file=None if file is None else str(file), prompts=report.prompts, models=list(truth.models),
                 points_per_dollar=report.points_per_usd, rows=rows, notes=list(report.notes),
                 pair=None if report.pair is None else list(report.pair),
             )
@@ -98,7 +101,7 @@ def evaluate(
 
 @router_app.command("rank")
 def rank(
-    file: File,
+    file: File = None,
     weights: Annotated[
         str,
         typer.Option("--weights", metavar="Q,R,C", help="Of quality, gain from refinement, and cheapness."),
@@ -106,17 +109,18 @@ def rank(
     as_json: Json = False,
 ) -> None:
     """Order the models of a file by quality, by what refinement adds, and by cost."""
-    from ...router.evaluation.outcomes import read_csv
     from ...router.evaluation.ranking import rank as ranked
     from .router_records import RouterRankOut
 
-    found = ranked(read_csv(file), _weights(weights))
+    found = ranked(_outcomes(file), _weights(weights))
     if as_json:
         rows = [_ranked(m) for m in found.models]
-        made = RouterRankOut(
-            file=str(file), weights=dict(found.weights), models=rows, notes=list(found.notes)
-        )
-        emit(made)
+        emit(
+            RouterRankOut(
+                file=None if file is None else str(file), weights=dict(found.weights), models=rows,
+                notes=list(found.notes),
+            )
+        )  # fmt: skip
         return
     heads = ["#", "model", "score", "first in", "quality", "refinement", "usd/1k"]
     table(heads, [_place(m) for m in found.models], right="# score quality refinement usd/1k")
@@ -127,7 +131,7 @@ def rank(
 
 @router_app.command("frontier")
 def frontier(
-    file: File,
+    file: File = None,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FILE", help="Draw it as .svg or .png (extra `plot`).")
     ] = None,
@@ -149,12 +153,15 @@ def frontier(
     if save is not None:
         from ...router.evaluation.plot import draw
 
-        draw(found, save, theme="dark" if dark else "light", title=file.name)
+        draw(
+            found, save, theme="dark" if dark else "light", title="task memory" if file is None else file.name
+        )
     if as_json:
         data = found.data()
         emit(
             FrontierOut(
-                file=str(file), prompts=found.prompts, picture=None if save is None else str(save),
+                file=None if file is None else str(file), prompts=found.prompts,
+                picture=None if save is None else str(save),
                 series=data["series"], notes=list(found.notes),
             )
         )  # fmt: skip
@@ -167,18 +174,17 @@ def frontier(
 
 
 def _predicted(
-    file: Path, models: str | None, by: str, folds: int, seed: int, with_task: bool
+    file: Path | None, models: str | None, by: str, folds: int, seed: int, with_task: bool
 ) -> tuple[Outcomes, Truth, dict[str, Predictions]]:
-    """The file's rows, and what each router said of the prompts that it had not seen."""
+    """The rows, and what each router said of the prompts that it had not seen."""
     from ...memory.errors import UsageError
-    from ...router.evaluation.outcomes import read_csv
     from ...router.evaluation.routers import Make, TaskMeans, cross_validate
     from ...router.evaluation.truth import truth_of
     from ...router.learned import LearnedRouter
 
     if by not in ("prompt", "task"):
         raise UsageError(f"--by {by}", mend="--by prompt, or --by task")
-    outcomes = read_csv(file)
+    outcomes = _outcomes(file)
     names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
     truth = truth_of(outcomes.matrix(names))
     makers: dict[str, Make] = {"podium": LearnedRouter, "task means": TaskMeans}
@@ -192,6 +198,18 @@ def _predicted(
         for name, make in makers.items()
     }
     return outcomes, truth, said
+
+
+def _outcomes(file: Path | None) -> Outcomes:
+    """The rows of a CSV, or the graded answers of the task memory."""
+    if file is not None:
+        from ...router.evaluation.outcomes import read_csv
+
+        return read_csv(file)
+    from ..off_policy import own_outcomes
+
+    with client() as podium:
+        return own_outcomes(podium.database, podium.settings.tenant)
 
 
 def _two(pair: str) -> tuple[str, str]:

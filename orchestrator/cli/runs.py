@@ -34,6 +34,11 @@ Approvals = Annotated[
 OutFile = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the outputs there.")
 ]
+PolicyKind = Annotated[str | None, typer.Option(metavar="KIND", help="cheapest, fixed or learned.")]
+Aim = Annotated[str | None, typer.Option(metavar="AIM", help="Of --policy learned: cheap, balanced or best.")]
+Quality = Annotated[
+    float | None, typer.Option(metavar="SHARE", help="Or the share of the best model's quality to keep: 0.9.")
+]
 Local = Annotated[bool, typer.Option("--local", help="Run in this process even when an engine is up.")]
 
 runs_app = typer.Typer(help="List runs, newest first; `prune` deletes old ones.", rich_markup_mode=None)
@@ -56,7 +61,9 @@ def run(
     output: OutFile = None,
     deadline: Deadline = None,
     priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first.")] = 0,
-    policy: Annotated[str | None, typer.Option(metavar="KIND", help="cheapest or fixed.")] = None,
+    policy: PolicyKind = None,
+    aim: Aim = None,
+    quality: Quality = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Use this model for every call.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it to the engine of `podium up`.")] = False,
     at: Annotated[
@@ -80,7 +87,7 @@ def run(
         )
     if detach and local:
         raise UsageError("--detach and --local exclude each other", mend="leave one of them out")
-    routing = drive.routing(policy, model)
+    routing = drive.routing(policy, model, aim, quality)
     with client(pool, routing) as podium:
         if goal is not None:
             from .plan import plan_to_run

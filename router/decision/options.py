@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 #: nano-dollars for a point of score between which the price of quality is sought
 CHEAPEST_POINT, DEAREST_POINT = 1.0, 1e15
 _HALVINGS = 44
+#: how far from its ends a tilted distribution's mean stays, and how steep it may be tilted
+_EDGE, _STEEPEST = 0.01, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,23 @@ class Gains:
     def of(cls, gains: Sequence[float] | Array) -> Gains:
         each = -np.sort(-np.asarray(gains, float))
         return cls(each, np.concatenate([[0.0], np.cumsum(each)]))
+
+    @classmethod
+    def tilted(cls, gains: Array, mean: float) -> Gains:
+        """Gains like these with another mean: each counts for more or less, the more so the higher it is
+        (exponential tilting; Esscher 1932), and none lies beyond the least and the greatest."""
+        each = np.sort(gains)
+        mean = min(max(mean, float(each[0]) + _EDGE), float(each[-1]) - _EDGE)
+        low, high = -_STEEPEST, _STEEPEST
+        weights = np.full(len(each), 1 / len(each))
+        while high - low > 1e-6 and each[-1] - each[0] > 2 * _EDGE:
+            middle = (low + high) / 2
+            logs = middle * each
+            weights = np.exp(logs - logs.max())
+            weights /= weights.sum()
+            low, high = (middle, high) if float(weights @ each) < mean else (low, middle)
+        at = (np.arange(len(each)) + 0.5) / len(each)
+        return cls.of(np.interp(at, np.cumsum(weights) - weights / 2, each))
 
     def above(self, least: float | Array) -> tuple[Array, Array]:
         """`(share, sum of gains per answer)` of the answers that gain more than `least`."""

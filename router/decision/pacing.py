@@ -1,10 +1,12 @@
 """What a point of score is worth now, in a closed loop over a run: enough for the quality that is wanted, and
 no more than what is left of the budget allows for what is left of the run.
 
-Two prices are sought over the latest decisions' options: the least at which the wanted share of the best
-model's score is reached, and the greatest that the remaining money can pay for the remaining calls (the
-multiplier of a budget, found online as in "Dual Mirror Descent for Online Allocation Problems", Balseiro et
-al. 2020). The lower one holds. Expected scores that were given up or gained move the first, bills the second.
+Two prices are sought over the latest decisions: the least at which the wanted share of the best model's score
+is reached, and the greatest that the remaining money can pay for the remaining calls (the multiplier of a
+budget, found online as in "Dual Mirror Descent for Online Allocation Problems", Balseiro et al. 2020). The
+lower one holds. A decision is first known by its options, and once its answer was looked at, by what was
+found: to keep it, or to ask the dearer model. Expected scores given up or gained move the first price, bills
+the other.
 """
 
 from __future__ import annotations
@@ -20,8 +22,22 @@ from .options import CHEAPEST_POINT, DEAREST_POINT, Option, Tradeoff
 WINDOW, AGAIN = 192, 8
 #: how strongly a lack of so many points of score moves the price (in its logarithm), and how far at most
 _GAIN, _FURTHEST = 0.15, 2.5
+#: how much of what may be given up is not: a run's mean errs, and at least the wanted share is to be kept
+_ABOVE = 0.2
 #: share of the budget that is not planned with: estimates err
 _SPARE = 0.003
+
+
+@dataclass(slots=True)
+class Entry:
+    """A decision as far as it is known."""
+
+    options: Sequence[Option]
+    weight: float
+
+    def found(self, keep: Option, ask: Option) -> None:
+        """Its answer was looked at: it is kept, or the dearer model is asked. `ask` has the costs of both."""
+        self.options = (keep, ask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +55,35 @@ class Pacer:
     def __init__(self, share: float, explore: float = 0.0) -> None:
         """`share`: of the best single model's expected score that is to be kept (1: all of it). `explore`:
         share of what was spent that trying other models may cost on top."""
-        self.share, self.explore = share, explore
+        self.share, self.explore = share + _ABOVE * (1 - share), explore
         #: points of score behind (above 0) or ahead of what is wanted, by expectation
         self.behind = 0.0
         #: nano-dollars: of all calls; what trying cost on top; and what it may cost for a start
         self.spent, self.tried, self.credit = 0.0, 0.0, 0.0
         #: nano-dollars that open calls are expected to cost
         self.open = 0.0
-        self._window: deque[tuple[Sequence[Option], float]] = deque(maxlen=WINDOW)
+        self._window: deque[Entry] = deque(maxlen=WINDOW)
         self._seen = 0
         self._tradeoff: Tradeoff | None = None
         self._wanted = DEAREST_POINT
 
     def point(self, options: Sequence[Option], weight: float, left: Left) -> float:
         """What a point of score is worth for the decision between `options`, in nano-dollars."""
-        self._window.append((options, weight))
+        self._window.append(Entry(options, weight))
         self._seen += 1
         if self._tradeoff is None or self._seen <= AGAIN or self._seen % AGAIN == 0:
-            self._tradeoff = Tradeoff([o for o, _ in self._window], [w for _, w in self._window])
+            self._tradeoff = Tradeoff([e.options for e in self._window], [e.weight for e in self._window])
             self._wanted = self._tradeoff.point_for_quality(self.share * self._tradeoff.best)
         point = self._wanted * exp(max(-_FURTHEST, min(_FURTHEST, _GAIN * self.behind)))
         if left.nano is not None and left.calls:
             money = max(0.0, left.nano * (1 - _SPARE) - self.open)
             point = min(point, self._tradeoff.point_for_cost(money / max(left.calls, 1.0)))
         return max(CHEAPEST_POINT, min(DEAREST_POINT, point)) * weight
+
+    @property
+    def latest(self) -> Entry:
+        """The decision that `point` was asked about last."""
+        return self._window[-1]
 
     def may_try(self, extra: float) -> bool:
         """Whether trying may cost so many nano-dollars more than what looks best."""

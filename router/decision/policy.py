@@ -3,37 +3,39 @@ moment for quality, among the models that no rule forbids.
 
 Rules come first and are never weighed: context, JSON, private tasks, allow and deny lists, the least expected
 score, time. Then every model alone, and every cheap model whose answers can be checked with a dearer one
-behind it (FrugalGPT, Chen et al. 2023). The best by `quality · point − cost` is taken; now and then another
-one, to learn (Thompson sampling, with its exact probability), as far as the share of money for that goes.
+behind it (FrugalGPT, Chen et al. 2023), and what else `ways.py` has. The best by `quality · point − cost` is
+taken; now and then another one, to learn (Thompson sampling, with its exact probability), as far as the share
+of money for that goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import log
 from typing import Any
 
 import numpy as np
 
+from ...memory.chat import Message
 from ...memory.errors import ConfigError
 from ...memory.money import format_usd
 from ..estimates import Estimate, estimate_all, no_route, pinned, route_to
-from ..learned import Judged, LearnedRouter, arm
+from ..learned import Judged, LearnedRouter
 from ..learning.online import STRAY, chances_of
 from ..stats import Stats
+from ..tokens import estimate_tokens
 from ..types import ModelSpec, Query, Review, Route
 from ..verifiers.contract import Check
-from .options import Gains, Option
+from .options import Option
 from .pacing import Left, Pacer
-from .review import gains_of_agreement, review
+from .review import review
+from .ways import Guide, Ways, reason_of
 
 #: shares of the best single model's expected score that are to be kept
 AIMS: Mapping[str, float] = {"cheap": 0.8, "balanced": 0.95, "best": 1.0}
 #: score of the cheapest and of the dearest model of a pool that nothing is known of, and how sure that is
 _GUESS_LOW, _GUESS_HIGH, _GUESS_SD = 0.5, 0.8, 0.2
-#: how unsure it is what asking twice is worth; and how much dearer a second look is than the draft
-_NEW_SD, _DRAFT = 0.1, 1.5
 #: tokens that models are compared by in price
 _USUAL_CALL = (1000, 300)
 
@@ -63,6 +65,13 @@ class Terms:
     refine: bool = False
     #: the model that is asked about answers in doubt
     judge: str | None = None
+    #: whether a task's template may be put into its prompts
+    templates: bool = False
+
+
+def no_template(_task: str) -> str | None:
+    """Of tenants and policies without any."""
+    return None
 
 
 def _no_queue(_model: str) -> float:
@@ -88,6 +97,8 @@ class Known:
     left: Callable[[], Left] = Left
     #: how many calls come before a new one in each slot of a model
     queue: Callable[[str], float] = _no_queue
+    #: the template of a task, as it is put into a prompt; None: the task has none
+    template: Callable[[str], str | None] = no_template
 
     @property
     def router(self) -> LearnedRouter | None:
@@ -111,7 +122,8 @@ class Learned:
         """See `Policy.choose`."""
         if query.pinned is not None:
             return pinned(query, models, stats, self.name)
-        judged = self._judged(query, models)
+        known = self.known.router.judge(query.prompt, query.task) if self.known.router is not None else {}
+        judged = _judged(known, models)
         seen = self._estimates(query, models, stats, judged)
         fitting = [e for e in seen if e.fits]
         if not fitting:
@@ -120,12 +132,14 @@ class Learned:
         if after is not None:
             reason = f"next in the fallback order after {', '.join(sorted(query.exclude))}"
             return route_to(after, seen, reason, self.name, "later in the fallback order")
-        options = self._options(query, fitting)
+        guide = self._guide(query, [e.spec for e in fitting], stats, judged)
+        options = Ways(self.terms, self.known.router, known, query).options(fitting, guide)
         if query.only:
             return self._escalated(query, options, seen)
         point = self.pacer.point(options, query.weight, self.known.left())
         best, taken, chance = self._take(query, options, point)
-        return self._route(options, seen, point, best, taken, chance)
+        route = self._route(options, seen, guide, point, best, taken, chance)
+        return replace(route, entry=self.pacer.latest)
 
     def review(self, query: Query, route: Route, answer: str, checks: Sequence[Check]) -> Review:
         """What is to be thought of an answer (`review.review`), and whether `route.then` is to be asked."""
@@ -133,31 +147,21 @@ class Learned:
 
     # ------------------------------------------------------------ inside
 
-    def _judged(self, query: Query, models: Sequence[ModelSpec]) -> dict[str, Judged]:
-        """Of every model: as learned; one that was never seen as models of its price."""
-        known = self.known.router.judge(query.prompt, query.task) if self.known.router is not None else {}
-        price = {m.name: log(max(m.price.cost(*_USUAL_CALL), 1)) for m in models}
-        seen = [name for name in price if name in known]
-        if seen:
-            line = _line([price[name] for name in seen], [known[name].quality for name in seen])
-        else:
-            line = _line(list(price.values()), [_GUESS_LOW, _GUESS_HIGH])
-        return {
-            name: known.get(name) or Judged(min(1.0, max(0.0, line(at))), _GUESS_SD)
-            for name, at in price.items()
-        }
-
     def _estimates(
         self, query: Query, models: Sequence[ModelSpec], stats: Stats, judged: Mapping[str, Judged]
     ) -> list[Estimate]:
+        found = self._look(query, models, stats, judged, may_cut=False)
+        if any(e.fits for e in found):
+            return found
+        return self._look(query, models, stats, judged, may_cut=True)
+
+    def _look(
+        self, query: Query, models: Sequence[ModelSpec], stats: Stats, judged: Mapping[str, Judged], *,
+        may_cut: bool,
+    ) -> list[Estimate]:  # fmt: skip
         lengths = {name: one.out_tok for name, one in judged.items() if one.out_tok is not None}
-
-        def look(may_cut: bool) -> list[Estimate]:
-            found = estimate_all(query, models, stats, may_cut=may_cut, lengths=lengths)
-            return [self._ruled(query, e, judged[e.spec.name]) for e in found]
-
-        found = look(may_cut=False)
-        return found if any(e.fits for e in found) else look(may_cut=True)
+        found = estimate_all(query, models, stats, may_cut=may_cut, lengths=lengths)
+        return [self._ruled(query, e, judged[e.spec.name]) for e in found]
 
     def _ruled(self, query: Query, one: Estimate, judged: Judged) -> Estimate:
         """An estimate with its quality, and with the terms' rules."""
@@ -184,52 +188,22 @@ class Learned:
         fitting = {e.spec.name: e for e in seen if e.fits}
         return next((fitting[name] for name in self.terms.fallback if name in fitting), None)
 
-    def _options(self, query: Query, fitting: Sequence[Estimate]) -> list[Option]:
-        """Every model alone, in the pool's order, then every cheaper one with a dearer one behind it."""
-        alone = {e.spec.name: self._alone(e) for e in fitting}
-        found = list(alone.values())
-        for weak in fitting:
-            for strong in fitting:
-                if strong.est_cost_nano <= weak.est_cost_nano:
-                    continue
-                first, second = alone[weak.spec.name], alone[strong.spec.name]
-                gains = self._gains(query, first, second)
-                if gains is not None:
-                    way = replace(first, mode="cascade", gains=gains)
-                    found.append(replace(way, then=second.model, then_cost=second.cost))
-        if query.kind == "llm":
-            found += [
-                way for one in alone.values() for way in self._repeated(query, one, list(alone.values()))
-            ]
-        return found
-
-    def _repeated(self, query: Query, one: Option, alone: Sequence[Option]) -> Iterator[Option]:
-        """Ways that ask one model more than once, as far as the terms allow, and cost less than the dearest
-        model alone. What they are worth is learned; before, they are no better than the model."""
-        known = self.known.router.judge(query.prompt, query.task) if self.known.router is not None else {}
-        dearest = max(alone, key=lambda option: option.cost)
-        for mode, times in (("samples", self.terms.samples), ("refine", 2 if self.terms.refine else 1)):
-            cost = times * one.cost * (_DRAFT if mode == "refine" else 1.0)
-            if times < 2 or cost >= dearest.cost:
-                continue
-            judged = known.get(arm(one.model, mode, times)) or Judged(one.quality, max(one.sd, _NEW_SD))
-            way = replace(one, mode=mode, samples=times, quality=judged.quality, sd=judged.sd, cost=cost)
-            if mode == "samples":
-                gains = gains_of_agreement(judged.quality, dearest.quality)
-                way = replace(way, then=dearest.model, then_cost=dearest.cost, gains=gains)
-            yield way
-
-    def _alone(self, one: Estimate) -> Option:
-        waiting = self.terms.second_nano * (one.est_seconds or 0.0)
-        return Option(one.spec.name, one.quality or 0.0, one.quality_sd or 0.0, one.est_cost_nano + waiting)
-
-    def _gains(self, query: Query, weak: Option, strong: Option) -> Gains | None:
-        if query.checked:  # what rules find wrong, the strong model may get right
-            failing = round(20 * (1 - weak.quality))
-            return Gains.of([strong.quality] * failing + [0.0] * (20 - failing))
-        if self.known.router is None or query.kind != "llm":
+    def _guide(
+        self, query: Query, models: Sequence[ModelSpec], stats: Stats, judged: Mapping[str, Judged]
+    ) -> Guide | None:
+        """The task's template, with the models that may take the call with it; None: it has none."""
+        if not (self.terms.templates and query.may_guide and query.kind == "llm") or query.only:
             return None
-        return self.known.router.gains(weak.model, strong.model, strong.quality - weak.quality)
+        text = self.known.template(query.task)
+        if not text:
+            return None
+        whole, bare = (estimate_tokens([Message("user", said)]) for said in (text, ""))
+        more, most = whole[0] - bare[0], whole[1] - bare[1]
+        longer = replace(
+            query, input_tokens=query.input_tokens + more, input_tokens_max=query.input_tokens_max + most
+        )
+        found = self._look(longer, models, stats, judged, may_cut=False)
+        return Guide(text, most, {e.spec.name: e for e in found if e.fits})
 
     def _escalated(self, query: Query, options: Sequence[Option], seen: Sequence[Estimate]) -> Route:
         """To the model that an answer in doubt goes to. It was decided before, at the price of then."""
@@ -255,13 +229,15 @@ class Learned:
         return best, taken, float(chances[taken])
 
     def _route(
-        self, options: Sequence[Option], seen: Sequence[Estimate], point: float, best: int, taken: int,
-        chance: float,
+        self, options: Sequence[Option], seen: Sequence[Estimate], guide: Guide | None, point: float,
+        best: int, taken: int, chance: float,
     ) -> Route:  # fmt: skip
         option = options[taken]
         quality, cost, _ = option.outlook(point)
         one = next(e for e in seen if e.spec.name == option.model)
-        reason = _reason(options, point, best, taken, self.known.router is not None)
+        if guide is not None and option.mode == "template":
+            one, seen = guide.longer[option.model], [e for e in seen if e is not one]
+        reason = reason_of(options, point, best, taken, self.known.router is not None)
         extra = cost - options[best].outlook(point)[1]
         left = f"worth less at {format_usd(round(point))} USD a point of score"
         route = route_to(one, seen, reason, self.name, left)
@@ -277,6 +253,8 @@ class Learned:
             explored=taken != best,
             extra_nano=round(max(0.0, extra)) if taken != best else 0,
             state=self.known.version,
+            template=guide.text if guide is not None and option.mode == "template" else "",
+            template_tokens=guide.tokens if guide is not None and option.mode == "template" else 0,
         )
 
 
@@ -302,6 +280,7 @@ def make_learned(spec: Mapping[str, Any], known: Known | None = None) -> Learned
             samples=int(spec.get("samples", 1)),
             refine=bool(spec.get("refine")),
             judge=spec.get("judge"),
+            templates=bool(spec.get("templates")),
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"policy: {error}", mend="quality, floor and explore are 0 to 1") from error
@@ -313,6 +292,19 @@ def _part(value: Any) -> float:
     if not 0 <= number <= 1:
         raise ValueError(f"{value} is not between 0 and 1")
     return number
+
+
+def _judged(known: Mapping[str, Judged], models: Sequence[ModelSpec]) -> dict[str, Judged]:
+    """Of every model: as learned; one that was never seen as models of its price."""
+    price = {m.name: log(max(m.price.cost(*_USUAL_CALL), 1)) for m in models}
+    seen = [name for name in price if name in known]
+    if seen:
+        line = _line([price[name] for name in seen], [known[name].quality for name in seen])
+    else:
+        line = _line(list(price.values()), [_GUESS_LOW, _GUESS_HIGH])
+    return {
+        name: known.get(name) or Judged(min(1.0, max(0.0, line(at))), _GUESS_SD) for name, at in price.items()
+    }
 
 
 def _line(x: Sequence[float], y: Sequence[float]) -> Callable[[float], float]:
@@ -327,29 +319,3 @@ def _line(x: Sequence[float], y: Sequence[float]) -> Callable[[float], float]:
     # drawn to level by what one more pair of models would weigh
     rise = sum((one - middle) * (value - mean) for one, value in zip(x, y, strict=True)) / (square + 1.0)
     return lambda at: mean + max(rise, 0.0) * (at - middle)
-
-
-def _reason(options: Sequence[Option], point: float, best: int, taken: int, learned: bool) -> str:
-    """Why this way, in words: what it is expected to score and cost, and the next best."""
-    chosen = options[taken]
-    quality, cost, share = chosen.outlook(point)
-    words = [f"expected score {quality:.2f} for {format_usd(round(cost))} USD"]
-    if chosen.mode == "cascade":
-        words.append(f"{chosen.then} is asked where the answer is in doubt, about {100 * share:.0f} %")
-    if taken != best:
-        words.insert(0, f"tried to learn ({_way(options[best])} looks best)")
-    others = [o for o in options if o is not chosen]
-    if others:
-        following = max(others, key=lambda o: o.worth(point))
-        q, c, _ = following.outlook(point)
-        words.append(f"next best {_way(following)}: {q:.2f} for {format_usd(round(c))} USD")
-    words.append(f"a point of score is worth {format_usd(round(point))} USD")
-    if not learned:
-        words.append("nothing is learned yet: dearer is presumed better")
-    return "; ".join(words)
-
-
-def _way(option: Option) -> str:
-    if option.mode == "cascade":
-        return f"{option.model} then {option.then}"
-    return arm(option.model, option.mode, option.samples)

@@ -16,7 +16,7 @@ from ..learned import LearnedRouter
 from ..types import Query, Review, Route
 from ..verifiers import FREE, check_all
 from ..verifiers.contract import OWN, Check, ruled
-from .options import Gains
+from .options import Gains, Option
 
 #: reasons of a doubt that are told
 _TOLD = 2
@@ -51,8 +51,9 @@ def review(
     asked = model.ask([query.prompt], [answer])
     wrong = float(asked.wrong[0])
     gain = float(asked.gain[0]) if of_pair else expected - (1 - wrong)
-    reasons = [r.what for r in model.reasons(query.prompt, answer, most=2 * _TOLD) if r.log_odds > 0][:_TOLD]
-    because = f", because of {' and '.join(reasons)}" if reasons and wrong >= 0.5 else ""
+    moved = model.reasons(query.prompt, answer, most=2 * _TOLD) if wrong >= 0.5 else ()
+    reasons = [reason.what for reason in moved if reason.log_odds > 0][:_TOLD]
+    because = f", because of {' and '.join(reasons)}" if reasons else ""
     said = f"wrong with probability {wrong:.2f}{because}"
     if second is None:
         return Review(found, wrong, gain, None, said)
@@ -128,6 +129,18 @@ def _moved(route: Route, seen: Review, factor: float) -> Review:
     return replace(seen, wrong=wrong, gain=gain, then=route.then if verdict.escalate else None, reason=reason)
 
 
+def note(route: Route, seen: Review) -> None:
+    """The pacer's memory of a decision becomes what its review has found."""
+    then = next((a for a in route.alternatives if a.model == route.then), None)
+    if route.entry is None or then is None or seen.wrong is None or seen.gain is None:
+        return
+    weak, cost = 1 - seen.wrong, float(route.est_cost_nano)
+    route.entry.found(
+        Option(route.model, weak, 0.0, cost),
+        Option(then.model, weak + seen.gain, 0.0, cost + then.est_cost_nano),
+    )
+
+
 def standing(route: Route, seen: Review, first: Review | None) -> tuple[float, dict[str, float]] | None:
     """`(expected score of an accepted answer, what single models were expected to score there)`, for the
     pacer; None: not judged. What a review found of an answer counts for more than what was expected before.
@@ -138,6 +151,8 @@ def standing(route: Route, seen: Review, first: Review | None) -> tuple[float, d
     quality, judged = route.est_quality, first or seen
     if quality is not None:
         singles[route.model] = quality
+        if route.mode == "template" and route.way_quality is not None:
+            quality = route.way_quality
     if judged.wrong is not None and judged.gain is not None:
         weak, strong = 1 - judged.wrong, 1 - judged.wrong + judged.gain
         quality = strong if first is not None else weak

@@ -121,6 +121,7 @@ def _roundings(value: Fraction) -> frozenset[Fraction]:
     return frozenset((value, -value, value * 100, Fraction(down), Fraction(down + 1), *near))
 
 
+@lru_cache(maxsize=64)  # several checks and the doubt look at the same answer
 def trace(prompt: str, answer: str) -> Trace:
     """Reads an answer to a question; of any two strings."""
     answer = plain(answer)

@@ -13,12 +13,25 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+ROUTER = [
+    "eval",
+    "rank",
+    "frontier",
+    "train",
+    "versions",
+    "rollback",
+    "explain",
+    "replay",
+    "profile",
+    "export",
+]
 VERBS = [
     "init",
     "ask",
     "plan",
     "run",
     "router",
+    "feedback",
     "runs",
     "show",
     "watch",
@@ -89,9 +102,7 @@ def test_every_verb_explains_itself(project: Any, flag: str) -> None:
         "models test",
         "runs prune",
         "db check",
-        "router eval",
-        "router rank",
-        "router frontier",
+        *(f"router {verb}" for verb in ROUTER),
     ]
     for verb in [*VERBS, *below, *(f"memory {verb}" for verb in MEMORY)]:
         assert execute([*verb.split(), flag]) == 0
@@ -108,16 +119,16 @@ def test_runs_imports_no_ray_and_no_torch(project: Any) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_unknown_verb_and_option_exit_2_with_the_nearest(project: Any) -> None:
-    done = project.podium("shwo", code=2)
+def test_unknown_verb_and_option_exit_2_with_the_nearest(cold: Any, project: Any) -> None:
+    done = cold.podium("shwo", code=2)
     assert done.stdout == ""
     assert "'show'" in done.stderr
     assert "→" in done.stderr
     assert "--budget" in project.podium("run", "--budgt", "1", code=2).stderr
 
 
-def test_an_error_is_told_on_stderr_and_as_json_on_stdout(project: Any) -> None:
-    done = project.podium("show", "nothing", "--json", code=2)
+def test_an_error_is_told_on_stderr_and_as_json_on_stdout(cold: Any, project: Any) -> None:
+    done = cold.podium("show", "nothing", "--json", code=2)
     found = json.loads(done.stdout)
     project.validate("error", found)
     assert found["error"]["kind"] == "NotFound"
@@ -144,7 +155,7 @@ def test_unknown_key_of_the_pool_file_exits_3_with_the_nearest(project: Any) -> 
     assert project.json("runs", verb="runs") == {"runs": []}
 
 
-def test_flag_beats_environment_beats_project_beats_user(project: Any) -> None:
+def test_flag_beats_environment_beats_project_beats_user(cold: Any, project: Any) -> None:
     def budget(**env: str) -> tuple[str, str]:
         rows = project.json("config", verb="config", **env)["settings"]
         return next((row["value"], row["source"]) for row in rows if row["key"] == "budget")
@@ -156,7 +167,7 @@ def test_flag_beats_environment_beats_project_beats_user(project: Any) -> None:
     assert budget() == ("3", "podium.toml")
     assert budget(PODIUM_BUDGET="4") == ("4", "environment")
     other = project.folder / "other"
-    rows = project.json("--home", str(other), "config", verb="config")["settings"]
+    rows = cold.json("--home", str(other), "config", verb="config")["settings"]
     assert next(row for row in rows if row["key"] == "home") == {
         "key": "home",
         "value": str(other),
@@ -180,7 +191,7 @@ def test_a_reader_that_goes_away_gets_no_traceback(project: Any) -> None:
     assert "BrokenPipe" not in done.stderr
 
 
-def test_version(project: Any) -> None:
+def test_version(cold: Any) -> None:
     from importlib.metadata import version
 
-    assert project.podium("--version").stdout.strip() == version("podium")
+    assert cold.podium("--version").stdout.strip() == version("podium")

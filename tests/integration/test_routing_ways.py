@@ -11,6 +11,7 @@ import pytest
 from engine_project import check_books, statuses, write_steps
 from podium import Podium, Price, Run, Workflow
 from podium.memory import learning
+from podium.memory.database import Connection
 from podium.memory.learning import NewExample
 from podium.orchestrator import routing
 from podium.workers.testing import echo_spec
@@ -161,3 +162,16 @@ def test_a_failure_later_on_is_held_against_the_answer(podium: Podium) -> None:
     run = podium.run(wf, budget="1")
     assert statuses(run) == {"said": "succeeded", "read": "failed"}
     assert scores(podium) == [("small", "failure", 0.0)]
+
+
+def test_feedback_on_a_dear_answer_grades_the_cheap_one_that_was_in_doubt(podium: Podium) -> None:
+    run = podium.run(one("!model", check="steps:is_big"), policy=LEARNED | {"aim": "cheap"}, budget="1")
+    small, big = run.calls
+    tenant = podium.settings.tenant
+
+    def say(connection: Connection) -> None:
+        routing.feedback(connection, tenant, learning.find_call(connection, tenant, big.id), 0.9)
+
+    podium.database.transact(say)
+    assert scores(podium) == [("big", "feedback", 0.9), ("small", "judge", pytest.approx(0.1))]
+    assert small.verdict == "escalated"
