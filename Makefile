@@ -73,6 +73,8 @@ bench: $(DEV)
 	$(BIN)/python -m benchmarks.durable $(ARGS)
 	$(BIN)/python -m benchmarks.memory $(ARGS)
 	$(BIN)/python -m benchmarks.routing $(ARGS)
+	$(BIN)/python -m benchmarks.routing_e2e $(ARGS)
+	$(BIN)/python -m benchmarks.routing_budget $(ARGS)
 	$(BIN)/python -m benchmarks.spine $(ARGS)
 
 bench-peers: $(DEV)
