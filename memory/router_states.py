@@ -11,10 +11,10 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 from .content import plain_text
 from .errors import ConfigError, NotFound, UsageError
 from .sealing import open_bytes, seal_bytes
-from .tables import Outcome, RouterState
+from .tables import Erasure, Outcome, RouterState
 
 #: versions that are kept
-KEEP_STATES = 20
+KEEP_STATES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,21 @@ def last_outcome(connection: Connection, tenant: str) -> int:
     return connection.execute(select(func.max(Outcome.id)).where(Outcome.tenant == tenant)).scalar() or 0
 
 
-def save_state(connection: Connection, tenant: str, state: bytes, *, upto: int, rows: int, note: str) -> int:
+def last_erasure(connection: Connection, tenant: str) -> int:
+    """The id of the newest erasure; 0: there is none."""
+    return connection.execute(select(func.max(Erasure.id)).where(Erasure.tenant == tenant)).scalar() or 0
+
+
+def save_state(
+    connection: Connection,
+    tenant: str,
+    state: bytes,
+    *,
+    upto: int,
+    rows: int,
+    note: str,
+    erasures: int | None = None,
+) -> int:
     """Keep what was learned as a new version, which is in use from now on; returns its number.
 
     Of older versions the newest `KEEP_STATES` stay. With a memory key the state is sealed.
@@ -58,13 +72,18 @@ def save_state(connection: Connection, tenant: str, state: bytes, *, upto: int, 
     Args:
         upto: the last outcome that was read for it; `last_outcome` of the same snapshot.
         rows: how many examples it was learned from.
+        erasures: `last_erasure` of the same snapshot; None: nothing can have been erased since.
 
     Raises:
-        UsageError: the state is empty.
+        UsageError: the state is empty, or something was erased while it was learned.
     """
     if not state:
         raise UsageError("an empty state is none", mend="save what a router's `to_state` gives")
     _lock(connection, tenant)
+    if erasures is not None and last_erasure(connection, tenant) != erasures:
+        raise UsageError(
+            "something was forgotten while the router learned", mend="learn again: podium router train"
+        )
     mine = RouterState.tenant == tenant
     version = (connection.execute(select(func.max(RouterState.version)).where(mine)).scalar() or 0) + 1
     connection.execute(update(RouterState).where(mine, RouterState.active).values(active=False))

@@ -90,7 +90,7 @@ class TaskModel:
         }
         if self._context is not None:
             asked["context"] = self._context
-        query = self._query(messages, step, schema, max_tokens, checked=problem is not None)
+        query = self._query(messages, step, schema, max_tokens)
         request = ChatRequest(tuple(messages), schema=schema, temperature=temperature)
         one = Asked(query, self._task, self._attempt, step, asked, content.content_hash(asked))
         past = await self._recorded(step) if self._attempt > 1 else ()
@@ -105,8 +105,6 @@ class TaskModel:
         step: int,
         schema: Mapping[str, Any] | None,
         max_tokens: int | None,
-        *,
-        checked: bool,
     ) -> Query:
         expected, upper = estimate_tokens(messages, schema=schema)
         needs = self._needs
@@ -121,7 +119,7 @@ class TaskModel:
             pinned=needs.pinned,
             prompt=asked_text(messages),
             private=needs.private,
-            checked=checked or needs.check is not None,
+            checked=needs.check is not None,
             weight=needs.weight,
             seconds_left=left,
             seed=crc32(f"{self._run.run_id} {self._task} {step}".encode()),

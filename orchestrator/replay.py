@@ -20,6 +20,7 @@ from ..router.policy import NoRoute, Policy
 from ..router.stats import Stats
 from ..router.tokens import estimate_tokens
 from ..router.types import ModelSpec, Query
+from ..router.verifiers.contract import OWN
 from .policies import policy_now
 
 
@@ -120,7 +121,7 @@ def query_of(asked: Mapping[str, Any], run_id: str, call: CallRecord, kind: str)
         kind=kind,
         pinned=asked["model"],
         prompt=asked_text(messages),
-        checked=asked["schema"] is not None,
+        checked=any(check["name"] == OWN for check in (call.review or {}).get("checks", ())),
         seed=crc32(f"{run_id} {call.task} {call.step}".encode()),
     )
 

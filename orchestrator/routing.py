@@ -69,15 +69,16 @@ def train(database: Database, tenant: str, models: Sequence[str], note: str) -> 
     `models`: those of the pool; models of outcomes alone are learned too, for the day they come back.
 
     Raises:
-        UsageError: there is no outcome to learn from.
+        UsageError: there is no outcome to learn from, or something was forgotten meanwhile.
     """
     from ..router.learned import LearnedRouter
 
-    def look(connection: Connection) -> tuple[list[Example], int]:
+    def look(connection: Connection) -> tuple[list[Example], int, int]:
         last = router_states.last_outcome(connection, tenant)
-        return learning.examples(connection, tenant, most=MOST), last
+        erasures = router_states.last_erasure(connection, tenant)
+        return learning.examples(connection, tenant, most=MOST), last, erasures
 
-    found, upto = database.query(look)
+    found, upto, erasures = database.query(look)
     if not found:
         raise UsageError(
             "there is nothing to learn from",
@@ -89,7 +90,9 @@ def train(database: Database, tenant: str, models: Sequence[str], note: str) -> 
     router.train(outcomes)
     state = router.to_state()
     version = database.transact(
-        lambda c: router_states.save_state(c, tenant, state, upto=upto, rows=len(found), note=note)
+        lambda c: router_states.save_state(
+            c, tenant, state, upto=upto, rows=len(found), note=note, erasures=erasures
+        )
     )
     return Trained(version, len(found), names, sorted(router.doubts))
 

@@ -120,7 +120,7 @@ class Query:
     prompt: str = ""
     #: nothing of it may leave the pool's machines
     private: bool = False
-    #: the answer is checked by rules that do not err: a schema, or a check of the task's own
+    #: the answer is checked by the task's own check
     checked: bool = False
     #: how much this answer matters beside the others of its run; 1: as usual
     weight: float = 1.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ...memory.money import format_usd
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 _NEW_SD = 0.1
 #: how much dearer a second look is than the draft
 _DRAFT = 1.5
+#: answers that a distribution of gains is made of, and which part of wrong ones lacks the form that was asked
+#: for: a schema says nothing of what is in it
+_CASES, _MALFORMED = 40, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +100,22 @@ class Ways:
         return Option(one.spec.name, one.quality or 0.0, one.quality_sd or 0.0, one.est_cost_nano + waiting)
 
     def _gains(self, weak: Option, strong: Option) -> Gains | None:
-        if self.query.checked:  # what rules find wrong, the strong model may get right
-            failing = round(20 * (1 - weak.quality))
-            return Gains.of([strong.quality] * failing + [0.0] * (20 - failing))
-        if self.router is None or self.query.kind != "llm":
-            return None
-        return self.router.gains(weak.model, strong.model, strong.quality - weak.quality)
+        """What asking `strong` too is to bring; None: nothing tells when to."""
+        if self.query.checked:
+            return _ruled(round(_CASES * (1 - weak.quality)), round(50 * strong.quality) / 50)
+        known = None
+        if self.router is not None and self.query.kind == "llm":
+            known = self.router.gains(weak.model, strong.model, strong.quality - weak.quality)
+        if known is None and self.query.needs_json:
+            malformed = round(_CASES * _MALFORMED * (1 - weak.quality))
+            return _ruled(malformed, round(50 * strong.quality) / 50) if malformed else None
+        return known
+
+
+@lru_cache(maxsize=512)
+def _ruled(failing: int, expected: float) -> Gains:
+    """Rules find so many of `_CASES` answers wrong, and a model with that expected score is asked then."""
+    return Gains.of([expected] * failing + [0.0] * (_CASES - failing))
 
 
 def reason_of(options: Sequence[Option], point: float, best: int, taken: int, learned: bool) -> str:
