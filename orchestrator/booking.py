@@ -134,8 +134,8 @@ class _Booking:
         self._refused: dict[str, _Refused] = {}
         self._busy: dict[str, _Busy] = {}
         self._none: NoRoute | None = None
-        #: a template is for the question, not for what an answer to it is told
-        self._may_guide = all(m["role"] != "assistant" for m in asked.request["messages"])
+        #: the budget has room for the prompt with the task's template
+        self._may_guide = asked.query.may_guide
 
     def choose(self) -> Route | None:
         """The policy's next route; None: there is none that may be taken now."""

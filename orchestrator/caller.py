@@ -120,6 +120,8 @@ class TaskModel:
             prompt=asked_text(messages),
             private=needs.private,
             checked=needs.check is not None,
+            # a template is for the question, not for what an answer to it is told
+            may_guide=all(message.role != "assistant" for message in messages),
             weight=needs.weight,
             seconds_left=left,
             seed=crc32(f"{self._run.run_id} {self._task} {step}".encode()),

@@ -253,7 +253,10 @@ def explain_prompt(
     route = made().choose(query, models, stats_of(reads.latencies(connection, tenant)))
     data = route_data(route)
     seen = _models(data, _doubts(made.router, [model.name for model in models]))
-    words = [f"{route.model} would be asked{f' for task {task}' if task else ''}", *_why(data, seen)]
+    words = [
+        f"{route.model} would be asked{f' for task {task}' if task else ''}",
+        *(line.replace("it was asked", "it would be asked", 1) for line in _why(data, seen)),
+    ]
     if spec.get("kind") != "learned":
         words.append("qualities are not judged by this policy: --aim balanced shows the one that learns")
     return Explanation(data, seen, words, task=task)
