@@ -11,7 +11,8 @@ import os
 import signal
 from typing import Literal
 
-#: every commit an engine makes, by name
+#: every commit that an engine makes for a run, by name; `call.judge` comes with some ways to an answer only,
+#: and `router.blame` when a task fails on what it had read
 COMMITS = (
     "run.create",
     "run.claim",

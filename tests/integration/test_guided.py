@@ -169,14 +169,14 @@ def test_an_attempt_that_takes_over_pays_no_guided_answer_twice(
     run = podium.submit(one("What is the sun?"), detached=False, policy=POLICY, budget="1")
     url = podium.settings.database
     podium.close()
-    killed = drive("guided_driver.py", [str(home), url], tmp_path, "call.settle:after:1")
+    killed = drive("ways_driver.py", [str(home), url], tmp_path, "call.settle:after:1")
     assert killed.returncode == -9, killed.stderr
     podium = make()
     (paid,) = podium.get(run.id).calls
     assert (paid.status, paid.route["mode"]) == ("settled", "template")
     podium.memory.put(f"{PREFIX}said", "Something else by now.")
     podium.close()
-    ended = drive("guided_driver.py", [str(home), url], tmp_path)
+    ended = drive("ways_driver.py", [str(home), url], tmp_path)
     assert (ended.returncode, ended.stdout) == (0, "succeeded\n"), ended.stderr
     podium = make()
     run = podium.get(run.id)

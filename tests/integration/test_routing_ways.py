@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crash_runs import drive
 from engine_project import check_books, statuses, write_steps
 from podium import Podium, Price, Run, Workflow
 from podium.memory import learning
@@ -175,3 +176,25 @@ def test_feedback_on_a_dear_answer_grades_the_cheap_one_that_was_in_doubt(podium
     podium.database.transact(say)
     assert scores(podium) == [("big", "feedback", 0.9), ("small", "judge", pytest.approx(0.1))]
     assert small.verdict == "escalated"
+
+
+@pytest.mark.parametrize("fault", ["call.settle:after:2", "call.judge:before:1", "call.judge:after:1"])
+def test_samples_that_were_given_before_a_kill_are_not_asked_for_again(
+    home: Path, tmp_path: Path, podium: Podium, make_podium: MakePodium, fault: str
+) -> None:
+    teach(podium, [*graded("small", 0.0), *graded("small ×3", 1.0), *graded("big", 0.2)])
+    policy = LEARNED | {"samples": 3}
+    run = podium.submit(one("!choose 7|blue|blue"), detached=False, policy=policy, budget="1")
+    url = podium.settings.database
+    podium.close()
+    killed = drive("ways_driver.py", [str(home), url], tmp_path, fault)
+    assert killed.returncode == -9, killed.stderr
+    ended = drive("ways_driver.py", [str(home), url], tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, "succeeded\n"), ended.stderr
+    podium = make_podium(None, echo_spec("small"), echo_spec("big", price=BIG))
+    run = podium.get(run.id)
+    settled = [call for call in run.calls if call.status == "settled"]
+    assert [call.model for call in settled] == ["small"] * 3
+    assert run.output == "blue"
+    assert [call.verdict for call in settled].count("accepted") == 1
+    check_books(podium, run)

@@ -1,4 +1,4 @@
-"""What tests kill: `python guided_driver.py HOME DATABASE_URL` drives the one run that is there, with the
+"""What tests kill: `python ways_driver.py HOME DATABASE_URL` drives the one run that is there, with the
 echo models `small` and `big`.
 """
 
