@@ -75,6 +75,7 @@ bench: $(DEV)
 	$(BIN)/python -m benchmarks.routing $(ARGS)
 	$(BIN)/python -m benchmarks.routing_e2e $(ARGS)
 	$(BIN)/python -m benchmarks.routing_budget $(ARGS)
+	$(BIN)/python -m benchmarks.routing_decision $(ARGS)
 	$(BIN)/python -m benchmarks.spine $(ARGS)
 
 bench-peers: $(DEV)

@@ -199,7 +199,7 @@ class LearnedRouter:
         return (self._doubt or DoubtModel()).doubt(prompts, answers)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=2048)
 def _gains(doubt: DoubtModel, mean: float) -> Gains:
     return Gains.tilted(doubt.gains, mean)
 

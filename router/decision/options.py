@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from math import log
+from math import exp, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ Array = NDArray[np.float64]
 
 #: nano-dollars for a point of score between which the price of quality is sought
 CHEAPEST_POINT, DEAREST_POINT = 1.0, 1e15
-_HALVINGS = 44
+#: how close it is found, in its logarithm
+_CLOSE = 2e-3
 #: how far from its ends a tilted distribution's mean stays, and how steep it may be tilted
 _EDGE, _STEEPEST = 0.01, 60.0
 
@@ -105,10 +106,8 @@ class Tradeoff:
         self._quality = np.array([option.quality for option in flat])
         self._cost = np.array([option.cost for option in flat])
         self._then = np.array([option.then_cost for option in flat])
-        tables = {id(option.gains): option.gains for option in flat if option.gains is not None}
-        self._cascades = [
-            (gains, np.flatnonzero([option.gains is gains for option in flat])) for gains in tables.values()
-        ]
+        self._behind = np.flatnonzero([option.gains is not None for option in flat])
+        self._each, self._sums, self._many = _stacked([o.gains for o in flat if o.gains is not None])
         #: the model that is best on average over the decisions that it may take, and the mean score of it
         #: (where it may not be taken: of the best there)
         self.best_model = _best_model(flat)
@@ -122,10 +121,11 @@ class Tradeoff:
         """`(mean score, mean cost)` when a point of score is worth `point` times the decision's weight."""
         points = point * self._weights[self._of]
         quality, cost = self._quality.copy(), self._cost.copy()
-        for gains, places in self._cascades:
-            share, gain = gains.above(self._then[places] / points[places])
-            quality[places] += gain
-            cost[places] += share * self._then[places]
+        if len(self._behind):
+            places = self._behind
+            count = (self._each > (self._then[places] / points[places])[:, None]).sum(1)
+            quality[places] += self._sums[np.arange(len(places)), count] / self._many
+            cost[places] += count / self._many * self._then[places]
         worth = quality * points - cost
         top = np.maximum.reduceat(worth, self._starts)[self._of]
         # of equals the first
@@ -135,24 +135,35 @@ class Tradeoff:
 
     def point_for_quality(self, target: float) -> float:
         """The least point at which the mean score reaches `target`; `DEAREST_POINT` if none does."""
-        # a little more, or the decisions at the very edge fall by rounding
-        return self._least(lambda point: self.at(point)[0] >= target - 1e-9) * 1.001
+        return self._edge(lambda point: self.at(point)[0] >= target - 1e-9)[1]
 
     def point_for_cost(self, most: float) -> float:
         """The greatest point at which the mean cost is not above `most`; `CHEAPEST_POINT` if none is."""
-        return self._least(lambda point: self.at(point)[1] > most) / 1.001
+        return self._edge(lambda point: self.at(point)[1] > most)[0]
 
     def _mean(self, values: Array) -> float:
         return float(values @ self._weights / self._weights.sum())
 
-    def _least(self, reached: Callable[[float], bool]) -> float:
+    def _edge(self, reached: Callable[[float], bool]) -> tuple[float, float]:
+        """Two points close together; from the second on something is reached, which at the first is not."""
         low, high = log(CHEAPEST_POINT), log(DEAREST_POINT)
-        if not reached(float(np.exp(high))):
-            return DEAREST_POINT
-        for _ in range(_HALVINGS):
+        if not reached(DEAREST_POINT):
+            return DEAREST_POINT, DEAREST_POINT
+        while high - low > _CLOSE:
             middle = (low + high) / 2
-            low, high = (low, middle) if reached(float(np.exp(middle))) else (middle, high)
-        return float(np.exp(high))
+            low, high = (low, middle) if reached(exp(middle)) else (middle, high)
+        # a little more, or decisions at the very edge fall by rounding
+        return exp(low), exp(high) * (1 + _CLOSE)
+
+
+def _stacked(tables: Sequence[Gains]) -> tuple[Array, Array, Array]:
+    """Tables of gains side by side, `(each [n, most], sums [n, most + 1], how many [n])`; what a shorter one
+    lacks is never gained."""
+    most = max((len(table.each) for table in tables), default=0)
+    each, sums = np.full((len(tables), most), -np.inf), np.zeros((len(tables), most + 1))
+    for row, table in enumerate(tables):
+        each[row, : len(table.each)], sums[row, : len(table.sums)] = table.each, table.sums
+    return each, sums, np.array([max(len(table.each), 1) for table in tables], float)
 
 
 def _best_model(options: Sequence[Option]) -> str:

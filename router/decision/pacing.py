@@ -19,7 +19,7 @@ from math import exp, isfinite
 from .options import CHEAPEST_POINT, DEAREST_POINT, Option, Tradeoff
 
 #: decisions that the prices are sought over, and after how many they are sought again
-WINDOW, AGAIN = 192, 8
+WINDOW, AGAIN = 96, 8
 #: how strongly a lack of so many points of score moves the price (in its logarithm), and how far at most
 _GAIN, _FURTHEST = 0.15, 2.5
 #: how much of what may be given up is not: a run's mean errs, and at least the wanted share is to be kept

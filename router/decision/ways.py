@@ -1,8 +1,8 @@
 """The ways to answer a call that a policy chooses between, and the words for its choice.
 
-Every model alone, in the pool's order; every cheaper one with a dearer one behind it; one model asked more
-than once; and a model that is shown how such questions were answered well before (a thought template: "Buffer
-of Thoughts", Yang et al. 2024; FusionFactory, Feng et al. 2025).
+Every model alone, in the pool's order; a cheaper one with a dearer and better one behind it; one model asked
+more than once; and a model that is shown how such questions were answered well before (a thought template:
+"Buffer of Thoughts", Yang et al. 2024; FusionFactory, Feng et al. 2025).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from ...memory.money import format_usd
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _NEW_SD = 0.1
 #: how much dearer a second look is than the draft
 _DRAFT = 1.5
+#: models that cascades are made of at most
+_RUNGS = 4
 #: answers that a distribution of gains is made of, and which part of wrong ones lacks the form that was asked
 #: for: a schema says nothing of what is in it
 _CASES, _MALFORMED = 40, 0.2
@@ -56,15 +59,11 @@ class Ways:
         """All of them; those of single models come first, in the order of `fitting`."""
         alone = {e.spec.name: self._alone(e) for e in fitting}
         found = list(alone.values())
-        for weak in fitting:
-            for strong in fitting:
-                if strong.est_cost_nano <= weak.est_cost_nano:
-                    continue
-                first, second = alone[weak.spec.name], alone[strong.spec.name]
-                gains = self._gains(first, second)
-                if gains is not None:
-                    way = replace(first, mode="cascade", gains=gains)
-                    found.append(replace(way, then=second.model, then_cost=second.cost))
+        for first, second in combinations(_ladder(found), 2):
+            gains = self._gains(first, second)
+            if gains is not None:
+                way = replace(first, mode="cascade", gains=gains)
+                found.append(replace(way, then=second.model, then_cost=second.cost))
         if self.query.kind == "llm":
             found += [way for one in alone.values() for way in self._repeated(one, list(alone.values()))]
         if guide is not None:
@@ -110,6 +109,19 @@ class Ways:
             malformed = round(_CASES * _MALFORMED * (1 - weak.quality))
             return _ruled(malformed, round(50 * strong.quality) / 50) if malformed else None
         return known
+
+
+def _ladder(alone: Sequence[Option]) -> list[Option]:
+    """The models worth a place in a cascade, the cheapest first: none is dearer and no better than another.
+    Of many the cheapest, the dearest and some between."""
+    steps: list[Option] = []
+    for option in sorted(alone, key=lambda o: (o.cost, -o.quality)):
+        if not steps or (option.quality > steps[-1].quality and option.cost > steps[-1].cost):
+            steps.append(option)
+    last = len(steps) - 1
+    if last < _RUNGS:
+        return steps
+    return [steps[round(i * last / (_RUNGS - 1))] for i in range(_RUNGS)]
 
 
 @lru_cache(maxsize=512)
