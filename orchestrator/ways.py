@@ -25,7 +25,7 @@ from ..memory.errors import BudgetStopped, ClusterError, ProviderError
 from ..router.estimates import NoRoute
 from ..router.tokens import estimate_tokens
 from ..router.types import Review
-from ..router.verifiers.contract import OWN, Check
+from ..router.verifiers.contract import OWN, SCHEMA, Check
 from .asking import Answer, Asking, Problem, review_data
 from .booking import Asked
 from .context import RunContext
@@ -231,7 +231,7 @@ class Decision:
 
 def _is_refused(review: Review) -> bool:
     """Whether a rule says that the answer will not do."""
-    return any(check.verdict == "fail" for check in review.checks if check.name in ("schema", OWN))
+    return any(check.verdict == "fail" for check in review.checks if check.name in (SCHEMA, OWN))
 
 
 def _answer_of(found: ledger.Answered) -> Answer:

@@ -97,7 +97,7 @@ def _estimate(
     floor = min(wanted, MIN_ANSWER) if may_cut else expected
     unfit = ""
     if query.private and not spec.is_local:
-        unfit = "it is not local, and the task is private"
+        unfit = "it is not local, and the call is private"
     elif query.only and spec.name not in query.only:
         unfit = "the answer in doubt goes to another"
     elif query.needs_json and "json" not in spec.capabilities and not any_form:

@@ -120,6 +120,8 @@ class Learned:
 
     def choose(self, query: Query, models: Sequence[ModelSpec], stats: Stats) -> Route:
         """See `Policy.choose`."""
+        if self.terms.local:  # binds pinned models and judges, too
+            query = replace(query, private=True)
         if query.pinned is not None:
             return pinned(query, models, stats, self.name)
         known = self.known.router.judge(query.prompt, query.task) if self.known.router is not None else {}
@@ -172,8 +174,6 @@ class Learned:
             unfit = "it is not on the allow list"
         elif name in terms.deny:
             unfit = "it is on the deny list"
-        elif terms.local and not one.spec.is_local:
-            unfit = "it is not local, and the policy says local only"
         elif not unfit and judged.quality < terms.floor:
             unfit = f"expected score {judged.quality:.2f} < {terms.floor:.2f} asked for"
         elif not unfit and query.seconds_left is not None and (one.est_seconds or 0.0) > query.seconds_left:
@@ -301,19 +301,21 @@ def _judged(known: Mapping[str, Judged], models: Sequence[ModelSpec]) -> dict[st
     if seen:
         line = _line([price[name] for name in seen], [known[name].quality for name in seen])
     else:
-        line = _line(list(price.values()), [_GUESS_LOW, _GUESS_HIGH])
+        line = _guess(min(price.values(), default=0.0), max(price.values(), default=0.0))
     return {
         name: known.get(name) or Judged(min(1.0, max(0.0, line(at))), _GUESS_SD) for name, at in price.items()
     }
 
 
+def _guess(low: float, high: float) -> Callable[[float], float]:
+    """Quality by the logarithm of the price, between the lowest and the highest of models that nothing is
+    known of; of equal prices all are taken to be good."""
+    rise = (_GUESS_HIGH - _GUESS_LOW) / (high - low) if high > low else 0.0
+    return lambda at: _GUESS_HIGH - rise * (high - at)
+
+
 def _line(x: Sequence[float], y: Sequence[float]) -> Callable[[float], float]:
-    """Quality by the logarithm of the price: a rising line through what is known (two values of `y` alone
-    stand for the lowest and the highest price)."""
-    low, high = min(x), max(x)
-    if len(x) != len(y):
-        rise = (y[1] - y[0]) / max(high - low, 1e-9)
-        return lambda at: y[0] + rise * (at - low) if high > low else y[1]
+    """Quality by the logarithm of the price: a line through what is known that does not fall."""
     middle, mean = sum(x) / len(x), sum(y) / len(y)
     square = sum((one - middle) ** 2 for one in x)
     # drawn to level by what one more pair of models would weigh

@@ -98,7 +98,7 @@ def test_a_private_task_never_leaves_the_machine(home: Path, make_podium: MakePo
     assert run.status == ("failed" if private else "succeeded")
     assert bool(run.calls) is not private
     if private:
-        assert "it is not local, and the task is private" in str(run.error)
+        assert "it is not local, and the call is private" in str(run.error)
 
 
 def test_most_of_several_answers_win(podium: Podium) -> None:

@@ -229,6 +229,19 @@ def test_with_nothing_learned_dearer_is_presumed_better_and_said() -> None:
     assert best.state is None
 
 
+@pytest.mark.parametrize("pool", [POOL[:2], POOL[1::-1]], ids=["cheap first", "dear first"])
+def test_the_guess_goes_by_price_and_not_by_place(pool: list[ModelSpec]) -> None:
+    route = learned(aim="best").choose(query(), pool, Stats())
+    assert route.model == "middle"
+    guessed = {a.model: a.est_quality for a in route.alternatives} | {route.model: route.est_quality}
+    assert guessed == {"small": pytest.approx(0.5), "middle": pytest.approx(0.8)}
+
+
+def test_local_only_binds_a_pinned_model_too() -> None:
+    with pytest.raises(NoRoute, match="not local"):
+        learned(local=True).choose(query(pinned="remote"), POOL, Stats())
+
+
 def test_a_model_that_was_never_seen_is_judged_by_its_price(shelf: Shelf) -> None:
     route = learned(shelf, aim="best").choose(query(task="hard"), POOL, Stats())
     known = {a.model: a for a in route.alternatives} | {route.model: route}
